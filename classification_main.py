@@ -1,0 +1,96 @@
+"""Train a tissue classifier and look at what it learned (provided).
+
+python classification_main.py --model cnn
+"""
+
+import argparse
+import time
+
+from torch import nn
+
+from classification_dataset import create_dataloaders
+from classification_models import MODELS, count_parameters, get_model
+from classification_train import train_model
+from pathlab.cli import common_parser, explain_early_end, label_smoothing, settle
+from pathlab.data import load
+from pathlab.device import make_deterministic, pick_device
+from pathlab.errors import run_command
+from pathlab.evaluate import predict
+from pathlab.recipes import make_schedule
+from pathlab.run import Run
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = common_parser("classification", list(MODELS))
+    parser.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        help="vary the training images: flips, turns and stain, or for gray images small shifts",
+    )
+    parser.add_argument("--label-smoothing", type=label_smoothing, help="of the cross-entropy")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    started = time.perf_counter()
+    args = build_parser().parse_args(argv)
+    settings, folder = settle(args, "classification")
+    device = pick_device(args.device)
+    make_deterministic(settings["seed"])
+
+    data = load(settings["dataset"], args.data_root)
+    train_loader, val_loader, test_loader = create_dataloaders(
+        data,
+        settings["batch_size"],
+        args.num_workers,
+        augment=settings["augment"],
+        seed=settings["seed"],
+    )
+    model = get_model(settings["model"], data.num_classes).to(device)
+    run = Run(folder, settings, data, metric="val_acc")
+    run.announce(count_parameters(model), device)
+
+    steps = min(settings["max_steps"] or len(train_loader), len(train_loader))
+    with explain_early_end(settings, folder):
+        history = train_model(
+            model,
+            train_loader,
+            val_loader,
+            settings["epochs"],
+            settings["learning_rate"],
+            settings["weight_decay"],
+            steps,
+            criterion=run.recorded(
+                nn.CrossEntropyLoss(label_smoothing=settings["label_smoothing"])
+            ),
+            schedule=make_schedule(settings["schedule"], steps * settings["epochs"]),
+            patience=settings["patience"],
+            run=run,
+        )
+
+    run.load_best(model)
+    test = predict(model, test_loader, device)
+    if not args.no_plots:
+        from pathlab import plots  # matplotlib is slow to import
+
+        title = f"{settings['model']} on {data.name}"
+        plots.curves(history, run.step_losses, title, folder / "curves.png")
+        plots.confusion_matrix(test, data.class_names, folder / "confusion_matrix.png")
+        plots.per_class(test, data.class_names, folder / "per_class.png")
+        plots.worst_mistakes(
+            test, data.images["test"], data.class_names, folder / "worst_mistakes.png"
+        )
+    print(test.report(data.class_names))
+    run.write_results(
+        history,
+        parameters=count_parameters(model),
+        device=device,
+        steps_per_epoch=steps,
+        started=started,
+        test_acc=test.accuracy,
+        test_auc=test.auc(),
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,124 @@
+"""Part 1: three classifiers for 28x28 tissue images, from a straight line to a CNN.
+
+Every model takes images float32 [B, 3, 28, 28] in [-1, 1] and answers logits float32
+[B, num_classes]: one raw score for each class, before any softmax. `nn.CrossEntropyLoss` applies
+the softmax itself.
+
+What you write stands between ### BEGIN SOLUTION and ### END SOLUTION.
+"""
+
+import torch
+from torch import nn
+
+IMAGE_SHAPE = (3, 28, 28)  # channels, height, width
+NUM_PIXELS = 3 * 28 * 28
+
+
+class LinearModel(nn.Module):
+    """Logistic regression: flatten the image, then one linear layer.
+
+    Parameters: 2352 * num_classes weights and num_classes biases, and nothing else. There is no
+    activation: the logits are a linear function of the pixels.
+    """
+
+    def __init__(self, num_classes: int = 9):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.classifier = nn.Linear(NUM_PIXELS, num_classes)
+        ### END SOLUTION
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images float32 [B, 3, 28, 28] -> logits float32 [B, num_classes]."""
+        ### BEGIN SOLUTION
+        return self.classifier(images.flatten(start_dim=1))
+        ### END SOLUTION
+
+
+class MLPModel(nn.Module):
+    """Multi-layer perceptron: flatten, then linear layers with a ReLU between each two.
+
+    The reference has two hidden layers, 2352 -> 512 -> 256 -> num_classes. There is no activation
+    after the last layer.
+    """
+
+    def __init__(self, num_classes: int = 9):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.layers = nn.Sequential(
+            nn.Linear(NUM_PIXELS, 512),
+            nn.ReLU(),
+            nn.Linear(512, 256),
+            nn.ReLU(),
+            nn.Linear(256, num_classes),
+        )
+        ### END SOLUTION
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images float32 [B, 3, 28, 28] -> logits float32 [B, num_classes]."""
+        ### BEGIN SOLUTION
+        return self.layers(images.flatten(start_dim=1))
+        ### END SOLUTION
+
+
+class CNNModel(nn.Module):
+    """A convolutional network of your own design. The reference:
+
+    - three stages of two 3x3 convolutions, with 32, 64 and 128 channels. Each convolution is
+      followed by batch norm and ReLU, and needs no bias, since batch norm has one;
+    - a 2x2 max-pool after the first and the second stage: 28x28 -> 14x14 -> 7x7;
+    - the mean of each channel over the 7x7 positions (global average pooling): what is seen
+      counts, where it is seen does not. That suits tissue, which has no up and no centre;
+    - dropout, then one linear layer from 128 channels to the logits.
+    """
+
+    def __init__(self, num_classes: int = 9):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.features = nn.Sequential(
+            *self.two_convolutions(3, 32),
+            nn.MaxPool2d(2),
+            *self.two_convolutions(32, 64),
+            nn.MaxPool2d(2),
+            *self.two_convolutions(64, 128),
+        )
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(128, num_classes))
+        ### END SOLUTION
+
+    ### BEGIN SOLUTION
+    @staticmethod
+    def two_convolutions(in_channels: int, out_channels: int) -> list[nn.Module]:
+        """One stage: [B, in_channels, H, W] -> [B, out_channels, H, W]."""
+        return [
+            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+        ]
+
+    ### END SOLUTION
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images float32 [B, 3, 28, 28] -> logits float32 [B, num_classes]."""
+        ### BEGIN SOLUTION
+        features = self.features(images)  # [B, 128, 7, 7]
+        return self.classifier(features.mean(dim=(2, 3)))
+        ### END SOLUTION
+
+
+MODELS = {"linear": LinearModel, "mlp": MLPModel, "cnn": CNNModel}
+
+
+def get_model(model_name: str, num_classes: int = 9) -> nn.Module:
+    """A new model by name: "linear", "mlp" or "cnn". Raises ValueError for any other name."""
+    if model_name not in MODELS:
+        raise ValueError(f"unknown model {model_name!r}: choose one of {', '.join(MODELS)}")
+    return MODELS[model_name](num_classes)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers training can change: the elements of all parameters that need a gradient."""
+    ### BEGIN SOLUTION
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    ### END SOLUTION

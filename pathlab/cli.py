@@ -1,0 +1,179 @@
+"""The command line that both mains share: flags, recipes, run folders, and how a run ends early."""
+
+import argparse
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from pathlab.errors import UserError
+from pathlab.recipes import RECIPES, SCHEDULES
+from pathlab.run import CHECKPOINT, read_config
+
+RUNS = Path("runs")
+DEFAULTS = {"model": "cnn", "dataset": "auto", "seed": 0, "recipe": "explore"}
+
+
+def common_parser(task: str, models: list[str]) -> argparse.ArgumentParser:
+    """The flags of both mains. A flag that the user left out is None: the recipe decides."""
+    parser = argparse.ArgumentParser(
+        description=f"Train a {task} model and look at what it learned.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_recipe_table(task),
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", "--model_name", choices=models, help="the model to train (default: cnn)")
+    add(
+        "--recipe",
+        choices=("explore", "best"),
+        help="explore: 100 steps, a first look (default); best: the schedule for final results",
+    )
+    add(
+        "--dataset",
+        help="auto (default: PathMNIST, else the drawn stand-in), pathmnist, another 2-D MedMNIST "
+        "name, synthetic, or the path of an .npz file in the MedMNIST layout",
+    )
+    add("--data-root", default="./data", help="where data sets are kept (default: ./data)")
+    add("--epochs", "--num_epochs", type=_positive_int, help="passes over the training images")
+    add(
+        "--max-steps",
+        type=_not_negative_int,
+        help="batches per epoch at most; 0 is no limit, as is --epochs above 1",
+    )
+    add("--batch-size", type=_positive_int, help="images in a training batch")
+    add("--learning-rate", "--learning_rate", type=_positive_float, help="of AdamW")
+    add("--weight-decay", "--weight_decay", type=_not_negative_float, help="of AdamW")
+    add("--schedule", choices=SCHEDULES, help="how the learning rate changes over the steps")
+    add("--patience", type=_not_negative_int, help="stop after so many epochs without a new best")
+    add("--seed", type=_not_negative_int, help="of everything random (default: 0)")
+    add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    add("--num-workers", type=_not_negative_int, default=0, help="processes that load data")
+    add("--output-dir", type=Path, help="the run's folder (default: the next runs/TASK-MODEL-N)")
+    add(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="DIR",
+        help="go on where the run in DIR (or --output-dir) stopped, with its settings",
+    )
+    add("--no-plots", action="store_true", help="draw no pictures")
+    return parser
+
+
+def settle(args: argparse.Namespace, task: str) -> tuple[dict, Path]:
+    """(settings, run folder), from the flags and the recipe or from the run that is resumed.
+
+    Raises UserError for flags that contradict the run being resumed, and for a folder that holds
+    another run.
+    """
+    defaults = dict(DEFAULTS)
+    if task == "segmentation":
+        defaults["difficulty"] = "published"
+    names = [*defaults, *RECIPES[task]["explore"]]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.resume is not None:
+        return _settle_resume(args, task, given)
+    settings = {"task": task, **defaults, **given}
+    recipe = dict(RECIPES[task][settings["recipe"]])
+    if given.get("epochs", 1) > 1:
+        recipe["max_steps"] = 0  # who asks for a longer schedule gets whole epochs
+    settings = {**settings, **recipe, **given}
+    if settings["dataset"].endswith(".npz"):
+        settings["dataset"] = str(Path(settings["dataset"]).resolve())
+    folder = args.output_dir or _next_folder(f"{task}-{settings['model']}")
+    if (folder / CHECKPOINT).exists():
+        raise UserError(
+            f"{folder} already holds a run. Continue it with `--resume {folder}`, or name another "
+            "--output-dir."
+        )
+    return settings, folder
+
+
+def _settle_resume(args: argparse.Namespace, task: str, given: dict) -> tuple[dict, Path]:
+    folder = args.output_dir if args.resume is True else Path(args.resume)
+    if folder is None:
+        raise UserError("--resume needs the run's folder: `--resume runs/...`.")
+    if folder.name == CHECKPOINT:
+        folder = folder.parent
+    settings = read_config(folder)
+    if settings.get("task") != task:
+        raise UserError(f"{folder} holds a {settings.get('task')} run, not a {task} run.")
+    if "dataset" in given and given["dataset"].endswith(".npz"):
+        given["dataset"] = str(Path(given["dataset"]).resolve())
+    for name, value in given.items():
+        if settings.get(name) != value and not (name == "dataset" and value == "auto"):
+            flag = "--" + name.replace("_", "-")
+            raise UserError(
+                f"{folder} was trained with {flag} {settings.get(name)}, not {value}. A resumed "
+                f"run keeps its settings: leave {flag} out, or start again in another --output-dir."
+            )
+    return settings, folder
+
+
+@contextlib.contextmanager
+def explain_early_end(settings: dict, folder: Path) -> Iterator[None]:
+    """Around a training: say how to go on after Ctrl-C, and why a loss that is NaN may be so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "All finished epochs are saved. Continue with:\n"
+            f"  python {settings['task']}_main.py --resume {folder}"
+        ) from None
+    except FloatingPointError as error:
+        rate = settings["learning_rate"]
+        raise UserError(
+            f"training stopped: {error}. The usual cause is a learning rate that is too high: "
+            f"yours is {rate:g}, try --learning-rate {rate / 10:g}. Other causes: a division by "
+            "zero or a log of zero in the model or the loss. "
+            f"The epochs before are in {folder}."
+        ) from error
+
+
+def _next_folder(name: str) -> Path:
+    number = 1
+    while (RUNS / f"{name}-{number}").exists():
+        number += 1
+    return RUNS / f"{name}-{number}"
+
+
+def _recipe_table(task: str) -> str:
+    explore, best = RECIPES[task]["explore"], RECIPES[task]["best"]
+    rows = [f"  {'recipe':<16}{'explore':>10}{'best':>10}"]
+    rows += [f"  {name:<16}{explore[name]!s:>10}{best[name]!s:>10}" for name in explore]
+    return "what the recipes set (a flag overrides):\n" + "\n".join(rows)
+
+
+def _number(text: str, kind: type, low: float, above: bool, expected: str):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not (value > low if above else value >= low) or math.isinf(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    return _number(text, float, 0, True, "a positive number, such as 0.001")
+
+
+def _not_negative_float(text: str) -> float:
+    return _number(text, float, 0, False, "zero or a positive number, such as 0.0001")
+
+
+def _positive_int(text: str) -> int:
+    return _number(text, int, 0, True, "a whole number from 1")
+
+
+def _not_negative_int(text: str) -> int:
+    return _number(text, int, 0, False, "a whole number from 0")
+
+
+def label_smoothing(text: str) -> float:
+    """argparse type: a number in [0, 1)."""
+    value = _not_negative_float(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+    return value

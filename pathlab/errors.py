@@ -1,0 +1,33 @@
+"""The one way to report a mistake that the user can mend: a message, exit code 2, no traceback."""
+
+import signal
+import sys
+from collections.abc import Callable
+
+USER_ERROR = 2  # exit code, as argparse uses it
+INTERRUPTED = 130  # exit code, as shells report Ctrl-C
+
+
+class UserError(Exception):
+    """Names the thing that is wrong, says what was expected and what to do."""
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a program's main function and exit: 0 or its return value, 2 for a UserError.
+
+    SIGTERM (a scheduler's "time is up") is treated like Ctrl-C: both raise KeyboardInterrupt, so
+    that whatever was being written is cleaned up.
+    """
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt as interrupt:
+        print(f"\nstopped. {interrupt}".rstrip(), file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _raise_interrupt(signum, frame):
+    raise KeyboardInterrupt

@@ -1,0 +1,98 @@
+"""The one way to write a file: whole or not at all."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pathlab.errors import UserError
+
+_MADE_MEANWHILE = (errno.ENOTEMPTY, errno.EEXIST)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` by a file with these bytes, or leave it exactly as it was.
+
+    The bytes go to a temporary file beside it, reach the disk (fsync), and are renamed. Raises
+    UserError for a full disk, a missing right, or any other OSError.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(_cannot_write(path, error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON, atomically. Raises as write_atomically."""
+    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+@contextlib.contextmanager
+def folder_written_atomically(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill; on success it becomes `path`, replacing what was there.
+
+    If anything goes wrong, nothing of it stays. If another process made `path` at the same moment,
+    that process's folder wins. Raises UserError for an OSError.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in _MADE_MEANWHILE):
+            raise UserError(_cannot_write(path, error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents, and make sure that files can be written to it.
+
+    Raises UserError otherwise.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test.{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(_cannot_write(path, error)) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files that a killed process left in `folder`."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def md5(path: Path) -> str:
+    """The MD5 of a file, as MedMNIST publishes it (to find damage, not to prove origin)."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return (
+        f"cannot write {path}: {error.strerror or error}. Nothing half-written was left behind. "
+        "Free some space or choose a folder that you may write to, then run the same command again."
+    )

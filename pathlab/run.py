@@ -1,0 +1,231 @@
+"""The folder of one training: its settings, its figures, and all that resuming needs."""
+
+import csv
+import io
+import json
+import math
+import time
+import zipfile
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from pathlab.data import ImageData
+from pathlab.errors import UserError
+from pathlab.files import make_folder, remove_leftovers, write_atomically, write_json
+
+CHECKPOINT, BEST, CONFIG = "last.pt", "best.safetensors", "config.json"
+RESULTS, METRICS = "results.json", "metrics.csv"
+
+
+class Run:
+    """Keeps a training in `folder`; train_model calls `resume` once and `end_epoch` every epoch.
+
+    settings: what identifies the run (pathlab.cli.settle), kept in config.json together with the
+        name, source and number of classes of `data`.
+    metric: the history's list to maximise, "val_acc" or "val_iou". Its best epoch's weights are in
+        best.safetensors; the state after the last epoch is in last.pt.
+
+    Everything is written whole or not at all. best.safetensors is written before last.pt, so that
+    a run killed between the two repeats the epoch and writes the same weights again.
+    """
+
+    def __init__(self, folder: Path, settings: dict, data: ImageData, metric: str):
+        self.folder, self.metric, self.data = folder, metric, data
+        self.config = {**settings, "num_classes": data.num_classes, "data_source": data.source}
+        if data.source != "file":
+            self.config["dataset"] = data.name  # what "auto" turned out to be
+        # One entry an epoch: the rate after its last step, its training and validation time.
+        self.log: dict[str, list[float]] = {"learning_rate": [], "seconds": []}
+        self.step_losses: list[float] = []  # one entry a training step
+        self.earlier_seconds = 0.0  # spent before this process took the run over
+        make_folder(folder)
+        remove_leftovers(folder)
+        write_json(folder / CONFIG, self.config)
+
+    def announce(self, parameters: int, device: torch.device) -> None:
+        """Print what is about to be trained, on what, and where it is kept."""
+        config = self.config
+        sizes = " / ".join(f"{len(self.data.labels[split]):,}" for split in self.data.labels)
+        print(
+            f"{config['model']}: {parameters:,} parameters, on {device} "
+            f"({torch.get_num_threads()} threads)\n"
+            f"{self.data.name}: {sizes} images (train / validation / test), "
+            f"{self.data.num_classes} classes\n"
+            f"recipe {config['recipe']}, seed {config['seed']} -> {self.folder}",
+            flush=True,
+        )
+
+    def recorded(self, criterion: torch.nn.Module) -> torch.nn.Module:
+        """The same loss, which also notes its value at every training step, for the curves."""
+        return _Recorded(criterion, self)
+
+    def resume(self, model, optimizer, scheduler, train_loader, history: dict) -> None:
+        """Load last.pt into the given objects, if there is one, and start the clock.
+
+        Raises UserError if it belongs to another model or cannot be read.
+        """
+        if (self.folder / CHECKPOINT).is_file():
+            state = self._load_checkpoint(model)
+            model.load_state_dict(state["weights"])
+            optimizer.load_state_dict(state["optimizer"])
+            scheduler.load_state_dict(state["scheduler"])
+            train_loader.sampler.epoch = state["batches_epoch"]
+            _set_random_state(state["random"])
+            history.update(state["history"])
+            self.log, self.step_losses = state["log"], state["step_losses"]
+            self.earlier_seconds = sum(self.log["seconds"])
+        self._epoch_began = time.perf_counter()
+
+    def end_epoch(self, model, optimizer, scheduler, train_loader, history: dict) -> None:
+        """Save the state, and the weights if the metric is the best so far; print the epoch.
+
+        Raises FloatingPointError for a figure that is not finite, and UserError for a full disk.
+        """
+        now = time.perf_counter()
+        self.log["learning_rate"].append(optimizer.param_groups[0]["lr"])
+        self.log["seconds"].append(now - self._epoch_began)
+        self._epoch_began = now
+        if not all(math.isfinite(values[-1]) for values in history.values()):
+            raise FloatingPointError("the validation loss is not a finite number")
+        values = history[self.metric]
+        if values[-1] > max(values[:-1], default=float("-inf")):
+            about = {"model": self.config["model"], "num_classes": str(self.config["num_classes"])}
+            weights = {
+                name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()
+            }
+            write_atomically(self.folder / BEST, safetensors.torch.save(weights, about))
+        state = {
+            "model": self.config["model"],
+            "weights": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "batches_epoch": train_loader.sampler.epoch,
+            "random": _random_state(),
+            "history": history,
+            "log": self.log,
+            "step_losses": self.step_losses,
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.folder / CHECKPOINT, buffer.getvalue())
+        self._write_metrics({**history, **self.log})
+        figures = "  ".join(f"{name} {values[-1]:.4f}" for name, values in history.items())
+        print(f"epoch {len(values):3d}  {figures}  ({self.log['seconds'][-1]:.1f} s)", flush=True)
+
+    def load_best(self, model: torch.nn.Module) -> None:
+        """Put the weights of the best epoch into `model`."""
+        weights = safetensors.torch.load_file(self.folder / BEST)
+        model.load_state_dict(weights)
+
+    def write_results(
+        self,
+        history: dict[str, list[float]],
+        *,
+        parameters: int,
+        device: torch.device,
+        steps_per_epoch: int,
+        started: float,
+        **test_scores: float | None,
+    ) -> None:
+        """Write results.json, the sign that the run is finished, and print the scores.
+
+        started: time.perf_counter() when this process began. images_per_second counts training
+        and validation images together, as train_seconds covers both.
+        """
+        config, epochs = self.config, len(history[self.metric])
+        train_seconds = sum(self.log["seconds"])
+        images = steps_per_epoch * config["batch_size"] + len(self.data.labels["val"])
+        results = {
+            **config,
+            "dataset": self.data.name,
+            "parameters": parameters,
+            "device": str(device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "epochs": epochs,
+            "steps": epochs * steps_per_epoch,
+            self.metric: history[self.metric][-1],
+            f"best_{self.metric}": max(history[self.metric]),
+            **test_scores,
+            "train_seconds": train_seconds,
+            "total_seconds": self.earlier_seconds + time.perf_counter() - started,
+            "images_per_second": epochs * images / train_seconds,
+        }
+        write_json(self.folder / RESULTS, results)
+        names = [f"best_{self.metric}", *test_scores]
+        scores = "  ".join(f"{n} {results[n]:.4f}" for n in names if results[n] is not None)
+        print(f"{scores}\n{results['total_seconds']:.0f} s in all. Look at {self.folder}:")
+        print("  " + "  ".join(sorted(path.name for path in self.folder.glob("*.png"))))
+
+    def _load_checkpoint(self, model) -> dict:
+        path = self.folder / CHECKPOINT
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            name = state["model"]
+            fits = {k: v.shape for k, v in state["weights"].items()} == {
+                k: v.shape for k, v in model.state_dict().items()
+            }
+        except (OSError, RuntimeError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}). Start again in another --output-dir."
+            ) from error
+        if name != self.config["model"] or not fits:
+            raise UserError(
+                f"{path} is a checkpoint of another model: it holds {name!r} with "
+                f"{_size(state['weights'])} values, but this run trains {self.config['model']!r} "
+                f"with {_size(model.state_dict())}. Resume with the model and the code that it was "
+                "trained with, or start again in another --output-dir."
+            )
+        return state
+
+    def _write_metrics(self, columns: dict[str, list[float]]) -> None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["epoch", *columns])
+        rows = zip(*columns.values(), strict=True)
+        writer.writerows([epoch, *row] for epoch, row in enumerate(rows, start=1))
+        write_atomically(self.folder / METRICS, text.getvalue().encode())
+
+
+class _Recorded(torch.nn.Module):
+    def __init__(self, criterion: torch.nn.Module, run: Run):
+        super().__init__()
+        self.criterion, self.run = criterion, run
+
+    def forward(self, predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        loss = self.criterion(predictions, targets)
+        if loss.requires_grad:  # training; validation records no gradients
+            self.run.step_losses.append(loss.item())
+        return loss
+
+
+def read_config(folder: Path) -> dict:
+    """config.json of an earlier run. Raises UserError where there is none."""
+    path = folder / CONFIG
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot resume from {folder}: {path} cannot be read ({error}). --resume takes the "
+            "folder of an earlier run, as that run printed it."
+        ) from error
+
+
+def _size(weights: dict) -> int:
+    return sum(tensor.numel() for tensor in weights.values())
+
+
+def _random_state() -> dict:
+    """The state of PyTorch's own generators, which dropout draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _set_random_state(state: dict) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,90 @@
+"""Train a segmenter that finds boxes on tissue and look at its masks (provided).
+
+python segmentation_main.py --model unet
+"""
+
+import argparse
+import time
+
+from pathlab.boxes import DIFFICULTIES
+from pathlab.cli import common_parser, explain_early_end, settle
+from pathlab.data import load
+from pathlab.device import make_deterministic, pick_device
+from pathlab.errors import run_command
+from pathlab.recipes import make_schedule
+from pathlab.run import Run
+from segmentation_models import MODELS, CombinedLoss, count_parameters, get_segmentation_model
+from segmentation_train import (
+    evaluate_segmentation_model,
+    train_segmentation_model,
+    visualize_predictions,
+)
+from synthetic_data import create_box_dataloaders
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = common_parser("segmentation", list(MODELS))
+    parser.add_argument(
+        "--difficulty",
+        choices=DIFFICULTIES,
+        help="the colours of the boxes (default: published, the easiest)",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    started = time.perf_counter()
+    args = build_parser().parse_args(argv)
+    settings, folder = settle(args, "segmentation")
+    device = pick_device(args.device)
+    make_deterministic(settings["seed"])
+
+    data = load(settings["dataset"], args.data_root)
+    train_loader, val_loader, test_loader, _ = create_box_dataloaders(
+        settings["batch_size"],
+        args.num_workers,
+        data=data,
+        difficulty=settings["difficulty"],
+        seed=settings["seed"],
+    )
+    model = get_segmentation_model(settings["model"]).to(device)
+    run = Run(folder, settings, data, metric="val_iou")
+    run.announce(count_parameters(model), device)
+
+    steps = min(settings["max_steps"] or len(train_loader), len(train_loader))
+    with explain_early_end(settings, folder):
+        history = train_segmentation_model(
+            model,
+            train_loader,
+            val_loader,
+            settings["epochs"],
+            settings["learning_rate"],
+            settings["weight_decay"],
+            steps,
+            criterion=run.recorded(CombinedLoss()),
+            schedule=make_schedule(settings["schedule"], steps * settings["epochs"]),
+            patience=settings["patience"],
+            run=run,
+        )
+
+    run.load_best(model)
+    test = evaluate_segmentation_model(model, test_loader, data.name)
+    if not args.no_plots:
+        from pathlab import plots  # matplotlib is slow to import
+
+        title = f"{settings['model']} on boxes over {data.name}"
+        plots.curves(history, run.step_losses, title, folder / "curves.png")
+        visualize_predictions(model, test_loader.dataset, 8, folder / "predictions.png")
+    run.write_results(
+        history,
+        parameters=count_parameters(model),
+        device=device,
+        steps_per_epoch=steps,
+        started=started,
+        test_iou=test["mean_iou"],
+        test_iou_std=test["std_iou"],
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)
