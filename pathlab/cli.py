@@ -45,6 +45,11 @@ def common_parser(task: str, models: list[str]) -> argparse.ArgumentParser:
     add("--learning-rate", "--learning_rate", type=_positive_float, help="of AdamW")
     add("--weight-decay", "--weight_decay", type=_not_negative_float, help="of AdamW")
     add("--schedule", choices=SCHEDULES, help="how the learning rate changes over the steps")
+    add(
+        "--keep",
+        choices=("best", "last"),
+        help="whose weights are kept and tested: the best validation epoch's, or the last one's",
+    )
     add("--patience", type=_not_negative_int, help="stop after so many epochs without a new best")
     add("--seed", type=_not_negative_int, help="of everything random (default: 0)")
     add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")

@@ -24,8 +24,10 @@ class Run:
 
     settings: what identifies the run (pathlab.cli.settle), kept in config.json together with the
         name, source and number of classes of `data`.
-    metric: the history's list to maximise, "val_acc" or "val_iou". Its best epoch's weights are in
-        best.safetensors; the state after the last epoch is in last.pt.
+    metric: the history's list to maximise, "val_acc" or "val_iou".
+
+    best.safetensors has the weights to use: those of the metric's best epoch, or of the last one if
+    the settings say `keep` "last". last.pt has the whole state after the last epoch.
 
     Everything is written whole or not at all. best.safetensors is written before last.pt, so that
     a run killed between the two repeats the epoch and writes the same weights again.
@@ -79,7 +81,7 @@ class Run:
         self._epoch_began = time.perf_counter()
 
     def end_epoch(self, model, optimizer, scheduler, train_loader, history: dict) -> None:
-        """Save the state, and the weights if the metric is the best so far; print the epoch.
+        """Save the state, and the weights if they are to be kept; print the epoch.
 
         Raises FloatingPointError for a figure that is not finite, and UserError for a full disk.
         """
@@ -90,7 +92,7 @@ class Run:
         if not all(math.isfinite(values[-1]) for values in history.values()):
             raise FloatingPointError("the validation loss is not a finite number")
         values = history[self.metric]
-        if values[-1] > max(values[:-1], default=float("-inf")):
+        if self.config["keep"] == "last" or values[-1] > max(values[:-1], default=-math.inf):
             about = {"model": self.config["model"], "num_classes": str(self.config["num_classes"])}
             weights = {
                 name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()
@@ -115,7 +117,7 @@ class Run:
         print(f"epoch {len(values):3d}  {figures}  ({self.log['seconds'][-1]:.1f} s)", flush=True)
 
     def load_best(self, model: torch.nn.Module) -> None:
-        """Put the weights of the best epoch into `model`."""
+        """Put the kept weights into `model`."""
         weights = safetensors.torch.load_file(self.folder / BEST)
         model.load_state_dict(weights)
 

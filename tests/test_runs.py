@@ -1,0 +1,330 @@
+"""Run folders: what they hold, and that nothing ends a training so that it cannot go on."""
+
+import csv
+import json
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import assert_user_error, command, environment, run_script
+from safetensors.torch import load_file
+
+from pathlab.errors import UserError
+from pathlab.files import folder_written_atomically, write_atomically
+
+SMALL = ("--epochs", "5", "--batch-size", "64", "--no-plots", "--device", "cpu")
+
+
+def start(script, *arguments, cwd) -> subprocess.Popen:
+    return subprocess.Popen(
+        command(script, *arguments),
+        cwd=cwd,
+        env=environment(HOME=str(cwd), PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen, word: str) -> None:
+    """Read the program's output until a line has the word."""
+    for line in process.stdout:
+        if word in line:
+            return
+    raise AssertionError(f"{word!r} never came: {process.stderr.read()}")
+
+
+def same_training(a: Path, b: Path) -> bool:
+    """Whether two run folders hold exactly the same weights, optimizer state and history."""
+    first, second = (torch.load(f / "last.pt", weights_only=True) for f in (a, b))
+    best_a, best_b = (load_file(f / "best.safetensors") for f in (a, b))
+    moments = [first["optimizer"]["state"], second["optimizer"]["state"]]
+    return (
+        first["history"] == second["history"]
+        and first["step_losses"] == second["step_losses"]
+        and all(torch.equal(first["weights"][n], second["weights"][n]) for n in second["weights"])
+        and all(torch.equal(best_a[n], best_b[n]) for n in best_b)
+        and all(
+            torch.equal(torch.as_tensor(moments[0][i][n]), torch.as_tensor(moments[1][i][n]))
+            for i in moments[1]
+            for n in moments[1][i]
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "script, arguments",
+    [
+        ("classification_main.py", ("--model", "cnn", "--recipe", "best")),
+        ("segmentation_main.py", ("--model", "unet", "--recipe", "best")),
+    ],
+)
+def test_killed_at_random_moments_and_resumed_it_ends_the_same(
+    script, arguments, tissue_npz, tmp_path
+):
+    """SIGKILL, five trainings of each task: augmentation, dropout, schedule and boxes included."""
+    arguments = (*arguments, *SMALL, "--dataset", tissue_npz)
+    done = run_script(script, *arguments, "--output-dir", "whole", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    seconds = json.loads((tmp_path / "whole" / "results.json").read_text())["train_seconds"]
+    moments = random.Random(0)
+    for trial in range(5):
+        folder = tmp_path / f"killed-{trial}"
+        process = start(script, *arguments, "--output-dir", folder.name, cwd=tmp_path)
+        wait_for(process, "recipe")
+        time.sleep(moments.uniform(0, seconds))
+        process.kill()
+        process.communicate()
+        done = run_script(script, "--resume", folder.name, "--no-plots", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert same_training(tmp_path / "whole", folder), f"trial {trial} differs"
+        assert not list(folder.glob(".*")), "temporary files were left behind"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_says_how_to_go_on_and_that_works(number, tissue_npz, tmp_path):
+    arguments = ("--model", "linear", "--epochs", "400", "--no-plots", "--dataset", tissue_npz)
+    process = start("classification_main.py", *arguments, cwd=tmp_path)
+    wait_for(process, "epoch   2")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    advice = re.search(r"python (classification_main\.py) --resume (\S+)", errors)
+    folder = tmp_path / advice[2]
+    config = json.loads((folder / "config.json").read_text())
+    saved = len(torch.load(folder / "last.pt", weights_only=True)["history"]["val_acc"])
+    assert 2 <= saved < 400
+    config["epochs"] = saved + 2  # so that the test ends soon
+    (folder / "config.json").write_text(json.dumps(config))
+    done = run_script(advice[1], "--resume", folder, "--no-plots", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "results.json").read_text())["epochs"] == saved + 2
+
+
+def test_the_run_folder_holds_what_the_contract_names(tissue_npz, tmp_path):
+    done = run_script(
+        "classification_main.py",
+        *("--model_name", "mlp", "--learning_rate", "0.002", "--num_epochs", "2"),
+        *("--weight_decay", "0.01", "--seed", "7", "--dataset", tissue_npz),
+        *("--output-dir", "out"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    names = {p.name for p in out.iterdir()}
+    pictures = {"curves.png", "confusion_matrix.png", "per_class.png", "worst_mistakes.png"}
+    assert names == pictures | {"config.json", "metrics.csv", "results.json", "last.pt"} | {
+        "best.safetensors"
+    }
+    results = json.loads((out / "results.json").read_text())
+    expected = {"task": "classification", "model": "mlp", "dataset": "tissue", "seed": 7}
+    expected |= {"data_source": "file", "num_classes": 9, "epochs": 2, "steps": 40}
+    expected |= {"batch_size": 32, "learning_rate": 0.002, "weight_decay": 0.01}
+    expected |= {"parameters": (2352 * 512 + 512) + (512 * 256 + 256) + (256 * 9 + 9)}
+    assert {name: results[name] for name in expected} == expected
+    for name in ("val_acc", "best_val_acc", "test_acc", "test_auc"):
+        assert 0 <= results[name] <= 1
+    for name in ("train_seconds", "total_seconds", "images_per_second"):
+        assert results[name] > 0
+    rows = list(csv.DictReader((out / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[-1]["val_acc"]) == results["val_acc"]
+    assert max(float(row["val_acc"]) for row in rows) == results["best_val_acc"]
+
+
+def test_a_segmentation_run(tissue_npz, tmp_path):
+    arguments = ("--model", "linear", "--dataset", tissue_npz, "--max-steps", "3")
+    done = run_script("segmentation_main.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "runs" / "segmentation-linear-1"
+    assert (out / "predictions.png").is_file() and (out / "curves.png").is_file()
+    results = json.loads((out / "results.json").read_text())
+    assert results["task"] == "segmentation" and results["steps"] == 3
+    assert all(0 <= results[name] <= 1 for name in ("val_iou", "best_val_iou", "test_iou"))
+
+
+def test_the_best_weights_are_those_of_the_best_epoch(tissue_npz, tmp_path):
+    """At a far too high rate the accuracy goes up and down; the test uses the best epoch."""
+    arguments = ("--model", "linear", "--dataset", tissue_npz, "--epochs", "6", "--no-plots")
+    rate = ("--learning-rate", "0.05", "--output-dir", "out")
+    assert run_script("classification_main.py", *arguments, *rate, cwd=tmp_path).returncode == 0
+    from classification_dataset import create_pathmnist_dataloaders
+    from classification_models import LinearModel
+    from pathlab.evaluate import predict
+
+    model = LinearModel()
+    model.load_state_dict(load_file(tmp_path / "out" / "best.safetensors"))
+    _, val, _ = create_pathmnist_dataloaders(dataset=str(tissue_npz))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert predict(model, val, torch.device("cpu")).accuracy == results["best_val_acc"]
+    assert results["best_val_acc"] > results["val_acc"], "the last epoch was not the best one"
+
+
+# ---- what gets a clear error ----
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--model", "resnet"), ("invalid choice: 'resnet'", "mlp")),
+        (("--dataset", "pathmist"), ("unknown data set", "Did you mean 'pathmnist'")),
+        (("--learning-rate", "0"), ("'0' is not a positive number",)),
+        (("--learning-rate", "-0.1"), ("'-0.1' is not a positive number",)),
+        (("--learning-rate", "nan"), ("'nan' is not a positive number",)),
+        (("--learning-rate", "inf"), ("'inf' is not a positive number",)),
+        (("--learning-rate", "fast"), ("'fast' is not a positive number",)),
+        (("--epochs", "0"), ("'0' is not a whole number from 1",)),
+        (("--batch-size", "1.5"), ("'1.5' is not a whole number",)),
+        (("--label-smoothing", "1"), ("below 1",)),
+        (("--device", "quantum"), ("--device quantum cannot be used here",)),
+        (("--lr", "0.1"), ("unrecognized arguments: --lr",)),
+        (("--resume",), ("--resume needs the run's folder",)),
+        (("--resume", "nowhere"), ("cannot resume from nowhere",)),
+    ],
+)
+def test_wrong_flags(arguments, words, tmp_path):
+    done = run_script("classification_main.py", *arguments, cwd=tmp_path)
+    assert_user_error(done, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_folder_that_cannot_be_written(tissue_npz, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    arguments = ("--dataset", tissue_npz, "--output-dir", "file/out")
+    done = run_script("classification_main.py", *arguments, cwd=tmp_path)
+    assert_user_error(done, "cannot write file/out")
+
+
+@pytest.fixture(scope="module")
+def finished(tissue_npz, tmp_path_factory) -> Path:
+    """The folder of a finished two-epoch run of the linear model."""
+    folder = tmp_path_factory.mktemp("finished")
+    arguments = ("--model", "linear", "--epochs", "2", "--no-plots", "--dataset", tissue_npz)
+    done = run_script("classification_main.py", *arguments, "--output-dir", "out", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
+
+
+def test_a_folder_with_a_run_is_not_overwritten(finished, tissue_npz, tmp_path):
+    before = {p.name: p.read_bytes() for p in finished.iterdir()}
+    arguments = ("--dataset", tissue_npz, "--output-dir", finished)
+    done = run_script("classification_main.py", *arguments, cwd=tmp_path)
+    assert_user_error(done, "already holds a run", f"--resume {finished}")
+    assert {p.name: p.read_bytes() for p in finished.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "flags", [("--model", "cnn"), ("--seed", "3"), ("--epochs", "9"), ("--learning-rate", "1")]
+)
+def test_a_resumed_run_keeps_its_settings(finished, flags, tmp_path):
+    done = run_script("classification_main.py", "--resume", finished, *flags, cwd=tmp_path)
+    assert_user_error(done, f"{flags[0]}", "A resumed run keeps its settings")
+
+
+def test_resuming_the_other_task(finished, tmp_path):
+    done = run_script("segmentation_main.py", "--resume", finished, cwd=tmp_path)
+    assert_user_error(done, "holds a classification run, not a segmentation run")
+
+
+def test_a_checkpoint_of_another_model(finished, tmp_path):
+    """The folder says MLP, but last.pt was trained by another architecture."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "last.pt").write_bytes((finished / "last.pt").read_bytes())
+    config = json.loads((finished / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model": "mlp"}))
+    done = run_script("classification_main.py", "--resume", folder, cwd=tmp_path)
+    assert_user_error(done, "checkpoint of another model", "'linear'", "'mlp'")
+
+
+def test_a_damaged_checkpoint(finished, tmp_path):
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((finished / "config.json").read_bytes())
+    (folder / "last.pt").write_bytes((finished / "last.pt").read_bytes()[:1000])
+    done = run_script("classification_main.py", "--resume", folder, cwd=tmp_path)
+    assert_user_error(done, "last.pt cannot be read")
+
+
+def test_resuming_a_finished_run_changes_no_weights(finished, tmp_path):
+    weights = (finished / "best.safetensors").read_bytes()
+    done = run_script(
+        "classification_main.py", "--resume", finished / "last.pt", "--no-plots", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert (finished / "best.safetensors").read_bytes() == weights
+
+
+def test_a_loss_that_becomes_nan_stops_with_an_explanation(tissue_npz, tmp_path):
+    arguments = ("--model", "mlp", "--learning-rate", "1e30", "--dataset", tissue_npz)
+    done = run_script("classification_main.py", *arguments, cwd=tmp_path)
+    assert_user_error(done, "training stopped", "yours is 1e+30, try --learning-rate 1e+29")
+    assert not (tmp_path / "runs" / "classification-mlp-1" / "results.json").exists()
+
+
+# ---- files are whole or not there ----
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tissue_npz, tmp_path):
+    """A limit on the size of files stands for the full disk: the CNN's last.pt does not fit."""
+    base = ("--dataset", tissue_npz, "--no-plots", "--model", "cnn", "--max-steps", "2")
+    first = (*base, "--output-dir", "out", "--epochs", "2")
+    done = run_script("classification_main.py", *first, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "epochs": 4}))
+    before = (out / "last.pt").read_bytes()
+    done = subprocess.run(
+        command("classification_main.py", "--resume", "out", "--no-plots"),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20)),
+    )
+    assert_user_error(done, "cannot write out/last.pt", "Free some space")
+    assert (out / "last.pt").read_bytes() == before
+    assert not list(out.glob(".*"))
+    done = run_script("classification_main.py", "--resume", "out", "--no-plots", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "results.json").read_text())["epochs"] == 4
+
+
+def test_a_writer_killed_at_any_moment_leaves_an_old_or_a_new_file(tmp_path):
+    target = tmp_path / "file"
+    for trial in range(20):
+        child = os.fork()
+        if child == 0:
+            while True:
+                for letter in b"abc":
+                    write_atomically(target, bytes([letter]) * 200_000)
+        time.sleep(0.02 + 0.002 * trial)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        data = target.read_bytes()
+        assert len(data) == 200_000 and len(set(data)) == 1
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(UserError, match="cannot write"):
+        write_atomically(tmp_path / "no" / "such" / "folder", b"")
+    with pytest.raises(ZeroDivisionError), folder_written_atomically(tmp_path / "new") as folder:
+        (folder / "half").write_text("half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    for content in ("old", "new"):
+        with folder_written_atomically(tmp_path / "set") as folder:
+            (folder / content).write_text(content)
+    assert [p.name for p in (tmp_path / "set").iterdir()] == ["new"]
