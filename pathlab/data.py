@@ -20,7 +20,7 @@ from tqdm import tqdm
 from pathlab import tissue
 from pathlab.download import OfficialSet, download, find_official, is_reachable, official_sets
 from pathlab.errors import UserError
-from pathlab.files import folder_written_atomically, md5
+from pathlab.files import folder_written_atomically, locked, md5
 
 SPLITS = ("train", "val", "test")
 STAND_IN_SIZES = {"train": 20_000, "val": 4_000, "test": 4_000}
@@ -124,17 +124,25 @@ def _stand_in(data_root: Path, reason: str) -> ImageData:
     sizes = "-".join(str(size) for size in STAND_IN_SIZES.values())
     folder = data_root / f"synthetic-v{tissue.VERSION}-{sizes}.cache"
     if not folder.is_dir():
-        with folder_written_atomically(folder) as temporary:
-            total = sum(STAND_IN_SIZES.values())
-            with tqdm(total=total, desc="drawing tissue (once)", unit="image") as bar:
-                for seed, (split, size) in enumerate(STAND_IN_SIZES.items()):
-                    done = bar.n
-                    images, labels = tissue.draw_split(
-                        size, seed, progress=lambda n, _, done=done: bar.update(done + n - bar.n)
-                    )
-                    np.save(temporary / f"{split}_images.npy", images)
-                    np.save(temporary / f"{split}_labels.npy", labels)
+        with locked(folder):
+            if not folder.is_dir():
+                _draw_stand_in(folder)
     return _read_folder(folder, "synthetic", "synthetic", tissue.CLASS_NAMES)
+
+
+def _draw_stand_in(folder: Path) -> None:
+    total = sum(STAND_IN_SIZES.values())
+    with (
+        folder_written_atomically(folder) as temporary,
+        tqdm(total=total, desc="drawing tissue (once)", unit="image") as bar,
+    ):
+        for seed, (split, size) in enumerate(STAND_IN_SIZES.items()):
+            before = bar.n
+            images, labels = tissue.draw_split(
+                size, seed, progress=lambda n, _, before=before: bar.update(before + n - bar.n)
+            )
+            np.save(temporary / f"{split}_images.npy", images)
+            np.save(temporary / f"{split}_labels.npy", labels)
 
 
 def _read_folder(folder: Path, name: str, source: str, class_names: tuple[str, ...]) -> ImageData:
@@ -159,8 +167,20 @@ def _decoded(
     folder = _cache_folder(path, data_root)
     status = path.stat()
     stamp = {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-    if _stamp_of(folder) == stamp:
-        return folder
+    if _stamp_of(folder) != stamp:
+        with locked(folder):
+            if _stamp_of(folder) != stamp:
+                arrays = _read_archive(path, expected_md5, url, strict)
+                print(f"decoding {path.name} into {folder} (once)", flush=True)
+                with folder_written_atomically(folder) as temporary:
+                    for name, array in arrays.items():
+                        np.save(temporary / f"{name}.npy", array)
+                    (temporary / "source.json").write_text(json.dumps(stamp))
+    return folder
+
+
+def _read_archive(path: Path, expected_md5: str, url: str, strict: bool) -> dict[str, np.ndarray]:
+    """Its six arrays, checked: images uint8 [N, 28, 28] or [N, 28, 28, 3], labels int64 [N]."""
     found_md5 = md5(path)
     if strict and found_md5 != expected_md5:
         raise _damaged(path, "its MD5 is wrong", expected_md5, found_md5, url)
@@ -170,15 +190,12 @@ def _decoded(
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(path, f"it cannot be read: {error}", expected_md5, found_md5, url) from error
     _check_layout(arrays, path)
-    with folder_written_atomically(folder) as temporary:
-        for name, array in arrays.items():
-            if name.endswith("labels"):
-                array = array.reshape(-1).astype(np.int64)
-            elif array.shape[3:] == (1,):
-                array = array[..., 0]
-            np.save(temporary / f"{name}.npy", array)
-        (temporary / "source.json").write_text(json.dumps(stamp))
-    return folder
+    for name, array in arrays.items():
+        if name.endswith("labels"):
+            arrays[name] = array.reshape(-1).astype(np.int64)
+        elif array.shape[3:] == (1,):
+            arrays[name] = array[..., 0]
+    return arrays
 
 
 def _cache_folder(path: Path, data_root: Path) -> Path:

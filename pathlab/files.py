@@ -1,7 +1,6 @@
 """The one way to write a file: whole or not at all."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -9,9 +8,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pathlab.errors import UserError
+from filelock import FileLock
 
-_MADE_MEANWHILE = (errno.ENOTEMPTY, errno.EEXIST)
+from pathlab.errors import UserError
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -43,8 +42,8 @@ def write_json(path: Path, value: object) -> None:
 def folder_written_atomically(path: Path) -> Iterator[Path]:
     """A temporary folder to fill; on success it becomes `path`, replacing what was there.
 
-    If anything goes wrong, nothing of it stays. If another process made `path` at the same moment,
-    that process's folder wins. Raises UserError for an OSError.
+    If anything goes wrong, nothing of it stays. Raises UserError for an OSError. Where several
+    processes may want the same folder, hold `locked(path)` meanwhile.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -56,10 +55,20 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.rename(path)
     except OSError as error:
-        if not (path.is_dir() and error.errno in _MADE_MEANWHILE):
-            raise UserError(_cannot_write(path, error)) from error
+        raise UserError(_cannot_write(path, error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that belongs to `path`; other processes wait. A killed holder lets go of it.
+
+    The lock is an empty hidden file beside `path`, which stays there.
+    """
+    make_folder(path.parent)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
 
 
 def make_folder(path: Path) -> None:

@@ -75,7 +75,7 @@ def run_script(
     return subprocess.run(
         command(script, *arguments),
         cwd=cwd,
-        env=environment(HOME=str(cwd), **changes),
+        env=environment(HOME=f"{cwd}-home", **changes),
         capture_output=True,
         text=True,
         timeout=300,

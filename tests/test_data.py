@@ -27,6 +27,13 @@ from pathlab.errors import UserError
 from pathlab.files import md5
 
 
+def visible(folder) -> list[str]:
+    """What `ls` shows, and that all the rest are locks."""
+    hidden = [p for p in folder.iterdir() if p.name.startswith(".")]
+    assert all(p.name.endswith(".lock") for p in hidden), hidden
+    return sorted({p.name for p in folder.iterdir()} - {p.name for p in hidden})
+
+
 def save(arrays: dict, path) -> str:
     np.savez_compressed(path, **arrays)
     return str(path)
@@ -48,7 +55,7 @@ def test_an_archive_is_decoded_once_into_memory_maps(small_arrays, tmp_path):
     stamp = (tmp_path / "mine.cache" / "source.json").stat().st_mtime_ns
     load(path)
     assert (tmp_path / "mine.cache" / "source.json").stat().st_mtime_ns == stamp
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.cache", "mine.npz"]
+    assert visible(tmp_path) == ["mine.cache", "mine.npz"]
 
 
 def test_a_changed_archive_is_decoded_again(small_arrays, tmp_path):
@@ -66,7 +73,7 @@ def test_a_read_only_folder_is_left_alone(small_arrays, tmp_path):
     folder.chmod(0o555)
     try:
         load(path, tmp_path / "root")
-        assert [p.name for p in folder.iterdir()] == ["mine.npz"]
+        assert list(folder.iterdir()) == [folder / "mine.npz"]
         assert (tmp_path / "root" / "mine.cache").is_dir()
     finally:
         folder.chmod(0o755)
@@ -82,10 +89,11 @@ def test_processes_that_decode_at_the_same_time_all_succeed(tissue_npz, tmp_path
         )
         for _ in range(4)
     ]
-    answers = {p.communicate(timeout=120)[0] for p in processes}
+    outputs = [p.communicate(timeout=120)[0].decode() for p in processes]
     assert {p.returncode for p in processes} == {0}
-    assert len(answers) == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["shared.cache", "shared.npz"]
+    assert len({output.splitlines()[-1] for output in outputs}) == 1
+    assert sum("decoding" in output for output in outputs) == 1, "one for all"
+    assert visible(tmp_path) == ["shared.cache", "shared.npz"]
 
 
 @pytest.mark.parametrize("labels_shape", ["column", "flat"])
@@ -225,7 +233,7 @@ def test_the_program_reports_data_errors_without_a_traceback(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nothing")
     done = run_script("classification_main.py", "--dataset", "bad.npz", cwd=tmp_path)
     assert_user_error(done, "bad.npz is damaged", "found " + md5(tmp_path / "bad.npz"))
-    assert [p.name for p in tmp_path.iterdir()] == ["bad.npz"], "no run folder stays behind"
+    assert visible(tmp_path) == ["bad.npz"], "no run folder stays behind"
 
 
 def test_pathmnist_never_falls_back(tmp_path):

@@ -26,7 +26,7 @@ def start(script, *arguments, cwd) -> subprocess.Popen:
     return subprocess.Popen(
         command(script, *arguments),
         cwd=cwd,
-        env=environment(HOME=str(cwd), PYTHONUNBUFFERED="1"),
+        env=environment(HOME=f"{cwd}-home", PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
