@@ -6,6 +6,9 @@ python classification_main.py --model cnn
 import argparse
 import time
 
+import pathlab  # noqa: F401  before torch: it says how torch's threads wait
+
+# isort: split
 from torch import nn
 
 from classification_dataset import create_dataloaders
@@ -51,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     run.announce(count_parameters(model), device)
 
     steps = min(settings["max_steps"] or len(train_loader), len(train_loader))
-    with explain_early_end(settings, folder):
+    with explain_early_end(settings, run.folder):
         history = train_model(
             model,
             train_loader,
@@ -74,11 +77,11 @@ def main(argv: list[str] | None = None) -> None:
         from pathlab import plots  # matplotlib is slow to import
 
         title = f"{settings['model']} on {data.name}"
-        plots.curves(history, run.step_losses, title, folder / "curves.png")
-        plots.confusion_matrix(test, data.class_names, folder / "confusion_matrix.png")
-        plots.per_class(test, data.class_names, folder / "per_class.png")
+        plots.curves(history, run.step_losses, title, run.folder / "curves.png")
+        plots.confusion_matrix(test, data.class_names, run.folder / "confusion_matrix.png")
+        plots.per_class(test, data.class_names, run.folder / "per_class.png")
         plots.worst_mistakes(
-            test, data.images["test"], data.class_names, folder / "worst_mistakes.png"
+            test, data.images["test"], data.class_names, run.folder / "worst_mistakes.png"
         )
     print(test.report(data.class_names))
     run.write_results(

@@ -6,6 +6,9 @@ python segmentation_main.py --model unet
 import argparse
 import time
 
+import pathlab  # noqa: F401  before torch: it says how torch's threads wait
+
+# isort: split
 from pathlab.boxes import DIFFICULTIES
 from pathlab.cli import common_parser, explain_early_end, settle
 from pathlab.data import load
@@ -52,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     run.announce(count_parameters(model), device)
 
     steps = min(settings["max_steps"] or len(train_loader), len(train_loader))
-    with explain_early_end(settings, folder):
+    with explain_early_end(settings, run.folder):
         history = train_segmentation_model(
             model,
             train_loader,
@@ -73,8 +76,8 @@ def main(argv: list[str] | None = None) -> None:
         from pathlab import plots  # matplotlib is slow to import
 
         title = f"{settings['model']} on boxes over {data.name}"
-        plots.curves(history, run.step_losses, title, folder / "curves.png")
-        visualize_predictions(model, test_loader.dataset, 8, folder / "predictions.png")
+        plots.curves(history, run.step_losses, title, run.folder / "curves.png")
+        visualize_predictions(model, test_loader.dataset, 8, run.folder / "predictions.png")
     run.write_results(
         history,
         parameters=count_parameters(model),

@@ -10,7 +10,6 @@ from pathlab.errors import UserError
 from pathlab.recipes import RECIPES, SCHEDULES
 from pathlab.run import CHECKPOINT, read_config
 
-RUNS = Path("runs")
 DEFAULTS = {"model": "cnn", "dataset": "auto", "seed": 0, "recipe": "explore"}
 
 
@@ -66,8 +65,10 @@ def common_parser(task: str, models: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def settle(args: argparse.Namespace, task: str) -> tuple[dict, Path]:
+def settle(args: argparse.Namespace, task: str) -> tuple[dict, Path | None]:
     """(settings, run folder), from the flags and the recipe or from the run that is resumed.
+
+    The folder is None where the next free one is to be taken.
 
     Raises UserError for flags that contradict the run being resumed, and for a folder that holds
     another run.
@@ -86,13 +87,12 @@ def settle(args: argparse.Namespace, task: str) -> tuple[dict, Path]:
     settings = {**settings, **recipe, **given}
     if settings["dataset"].endswith(".npz"):
         settings["dataset"] = str(Path(settings["dataset"]).resolve())
-    folder = args.output_dir or _next_folder(f"{task}-{settings['model']}")
-    if (folder / CHECKPOINT).exists():
+    if args.output_dir and (args.output_dir / CHECKPOINT).exists():
         raise UserError(
-            f"{folder} already holds a run. Continue it with `--resume {folder}`, or name another "
-            "--output-dir."
+            f"{args.output_dir} already holds a run. Continue it with "
+            f"`--resume {args.output_dir}`, or name another --output-dir."
         )
-    return settings, folder
+    return settings, args.output_dir
 
 
 def _settle_resume(args: argparse.Namespace, task: str, given: dict) -> tuple[dict, Path]:
@@ -134,13 +134,6 @@ def explain_early_end(settings: dict, folder: Path) -> Iterator[None]:
             "zero or a log of zero in the model or the loss. "
             f"The epochs before are in {folder}."
         ) from error
-
-
-def _next_folder(name: str) -> Path:
-    number = 1
-    while (RUNS / f"{name}-{number}").exists():
-        number += 1
-    return RUNS / f"{name}-{number}"
 
 
 def _recipe_table(task: str) -> str:

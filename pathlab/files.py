@@ -85,6 +85,23 @@ def make_folder(path: Path) -> None:
         raise UserError(_cannot_write(path, error)) from error
 
 
+def make_next_folder(path: Path) -> Path:
+    """Create and return the first of path-1, path-2, ... that does not exist.
+
+    Two processes that ask at the same moment get two folders. Raises UserError for an OSError.
+    """
+    number = 1
+    while True:
+        folder = path.with_name(f"{path.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise UserError(_cannot_write(folder, error)) from error
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete temporary files that a killed process left in `folder`."""
     for leftover in folder.glob(".*.tmp"):

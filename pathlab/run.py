@@ -13,15 +13,23 @@ import torch
 
 from pathlab.data import ImageData
 from pathlab.errors import UserError
-from pathlab.files import make_folder, remove_leftovers, write_atomically, write_json
+from pathlab.files import (
+    make_folder,
+    make_next_folder,
+    remove_leftovers,
+    write_atomically,
+    write_json,
+)
 
 CHECKPOINT, BEST, CONFIG = "last.pt", "best.safetensors", "config.json"
+RUNS = Path("runs")
 RESULTS, METRICS = "results.json", "metrics.csv"
 
 
 class Run:
-    """Keeps a training in `folder`; train_model calls `resume` once and `end_epoch` every epoch.
+    """Keeps a training in a folder; train_model calls `resume` once and `end_epoch` every epoch.
 
+    folder: where; None takes the next free one of runs/TASK-MODEL-1, -2, ...
     settings: what identifies the run (pathlab.cli.settle), kept in config.json together with the
         name, source and number of classes of `data`.
     metric: the history's list to maximise, "val_acc" or "val_iou".
@@ -33,8 +41,9 @@ class Run:
     a run killed between the two repeats the epoch and writes the same weights again.
     """
 
-    def __init__(self, folder: Path, settings: dict, data: ImageData, metric: str):
-        self.folder, self.metric, self.data = folder, metric, data
+    def __init__(self, folder: Path | None, settings: dict, data: ImageData, metric: str):
+        self.folder = folder or make_next_folder(RUNS / f"{settings['task']}-{settings['model']}")
+        self.metric, self.data = metric, data
         self.config = {**settings, "num_classes": data.num_classes, "data_source": data.source}
         if data.source != "file":
             self.config["dataset"] = data.name  # what "auto" turned out to be
@@ -42,9 +51,9 @@ class Run:
         self.log: dict[str, list[float]] = {"learning_rate": [], "seconds": []}
         self.step_losses: list[float] = []  # one entry a training step
         self.earlier_seconds = 0.0  # spent before this process took the run over
-        make_folder(folder)
-        remove_leftovers(folder)
-        write_json(folder / CONFIG, self.config)
+        make_folder(self.folder)
+        remove_leftovers(self.folder)
+        write_json(self.folder / CONFIG, self.config)
 
     def announce(self, parameters: int, device: torch.device) -> None:
         """Print what is about to be trained, on what, and where it is kept."""

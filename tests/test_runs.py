@@ -17,7 +17,7 @@ from conftest import assert_user_error, command, environment, run_script
 from safetensors.torch import load_file
 
 from pathlab.errors import UserError
-from pathlab.files import folder_written_atomically, write_atomically
+from pathlab.files import folder_written_atomically, make_next_folder, write_atomically
 
 SMALL = ("--epochs", "5", "--batch-size", "64", "--no-plots", "--device", "cpu")
 
@@ -328,3 +328,11 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
         with folder_written_atomically(tmp_path / "set") as folder:
             (folder / content).write_text(content)
     assert [p.name for p in (tmp_path / "set").iterdir()] == ["new"]
+
+
+def test_the_next_free_folder(tmp_path):
+    taken = [make_next_folder(tmp_path / "runs" / "cnn").name for _ in range(3)]
+    assert taken == ["cnn-1", "cnn-2", "cnn-3"]
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        make_next_folder(tmp_path / "file" / "cnn")
