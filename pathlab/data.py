@@ -132,9 +132,10 @@ def _stand_in(data_root: Path, reason: str) -> ImageData:
 
 def _draw_stand_in(folder: Path) -> None:
     total = sum(STAND_IN_SIZES.values())
+    print(f"drawing {total:,} images into {folder} (once)", flush=True)
     with (
         folder_written_atomically(folder) as temporary,
-        tqdm(total=total, desc="drawing tissue (once)", unit="image") as bar,
+        tqdm(total=total, desc="drawing", unit="image", leave=False, disable=None) as bar,
     ):
         for seed, (split, size) in enumerate(STAND_IN_SIZES.items()):
             before = bar.n
