@@ -12,7 +12,17 @@ import platform
 import sys
 from pathlib import Path
 
-NEEDED = ("torch", "medmnist", "numpy", "sklearn", "matplotlib", "tqdm", "safetensors", "pytest")
+NEEDED = (
+    "torch",
+    "medmnist",
+    "numpy",
+    "sklearn",
+    "matplotlib",
+    "tqdm",
+    "safetensors",
+    "filelock",
+    "pytest",
+)
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # where pip's name is not the one to import
 
 
@@ -52,7 +62,7 @@ def check_torchvision() -> bool:
     try:
         from pathlab.torchvision_import import HAS_COMPILED_OPERATORS, torchvision
     except Exception as error:
-        return report(True, "torchvision", f"{error} (needed only to download data)", "note")
+        return report(True, "torchvision", f"{error} (the course does not need it)", "note")
     operators = "with" if HAS_COMPILED_OPERATORS else "without"
     return report(
         True,

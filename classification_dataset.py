@@ -30,7 +30,8 @@ class ImageDataset(Dataset):
 
     dataset[[3, 1, 4]] is (images float32 [3, 3, 28, 28] in [-1, 1], labels int64 [3]);
     dataset[3] is (image [3, 28, 28], label []). In a list an index may count on through the epochs:
-    `len(dataset) + 3` is image 3 of the second epoch, with another augmentation.
+    `len(dataset) + 3` is image 3 of the second epoch, with another augmentation. The loaders below
+    count on; with another sampler, every epoch has the same augmentation.
 
     augment: a function (images [B, 3, 28, 28], torch.Generator) -> images, or None.
     """

@@ -12,19 +12,19 @@ import pathlab  # noqa: F401  before torch: it says how torch's threads wait
 from torch import nn
 
 from classification_dataset import create_dataloaders
-from classification_models import MODELS, count_parameters, get_model
+from classification_models import count_parameters, get_model
 from classification_train import train_model
-from pathlab.cli import common_parser, explain_early_end, label_smoothing, settle
+from pathlab.cli import common_parser, label_smoothing, settle
 from pathlab.data import load
 from pathlab.device import make_deterministic, pick_device
 from pathlab.errors import run_command
 from pathlab.evaluate import predict
-from pathlab.recipes import make_schedule
 from pathlab.run import Run
+from pathlab.training import train
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common_parser("classification", list(MODELS))
+    parser = common_parser("classification")
     parser.add_argument(
         "--augment",
         action=argparse.BooleanOptionalAction,
@@ -38,10 +38,10 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     args = build_parser().parse_args(argv)
     settings, folder = settle(args, "classification")
-    device = pick_device(args.device)
+    device = pick_device(settings["device"])
     make_deterministic(settings["seed"])
 
-    data = load(settings["dataset"], args.data_root)
+    data = load(settings["dataset"], settings["data_root"])
     train_loader, val_loader, test_loader = create_dataloaders(
         data,
         settings["batch_size"],
@@ -53,31 +53,17 @@ def main(argv: list[str] | None = None) -> None:
     run = Run(folder, settings, data, metric="val_acc")
     run.announce(count_parameters(model), device)
 
-    steps = min(settings["max_steps"] or len(train_loader), len(train_loader))
-    with explain_early_end(settings, run.folder):
-        history = train_model(
-            model,
-            train_loader,
-            val_loader,
-            settings["epochs"],
-            settings["learning_rate"],
-            settings["weight_decay"],
-            steps,
-            criterion=run.recorded(
-                nn.CrossEntropyLoss(label_smoothing=settings["label_smoothing"])
-            ),
-            schedule=make_schedule(settings["schedule"], steps * settings["epochs"]),
-            patience=settings["patience"],
-            run=run,
-        )
+    criterion = nn.CrossEntropyLoss(label_smoothing=settings["label_smoothing"])
+    history = train(train_model, model, train_loader, val_loader, criterion, run)
 
-    run.load_best(model)
+    run.load_kept(model)
     test = predict(model, test_loader, device)
     if not args.no_plots:
         from pathlab import plots  # matplotlib is slow to import
 
+        steps = run.steps_per_epoch(train_loader)
         title = f"{settings['model']} on {data.name}"
-        plots.curves(history, run.step_losses, title, run.folder / "curves.png")
+        plots.curves(history, run.step_losses, steps, title, run.folder / "curves.png")
         plots.confusion_matrix(test, data.class_names, run.folder / "confusion_matrix.png")
         plots.per_class(test, data.class_names, run.folder / "per_class.png")
         plots.worst_mistakes(
@@ -88,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         history,
         parameters=count_parameters(model),
         device=device,
-        steps_per_epoch=steps,
+        steps_per_epoch=run.steps_per_epoch(train_loader),
         started=started,
         test_acc=test.accuracy,
         test_auc=test.auc(),

@@ -60,44 +60,46 @@ class MLPModel(nn.Module):
         ### END SOLUTION
 
 
+def two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Two 3x3 convolutions, each followed by batch norm and ReLU. The image keeps its size.
+
+    [B, in_channels, H, W] -> [B, out_channels, H, W]. The convolutions need no bias, since batch
+    norm has one. This is a building block for your CNN, if you want one.
+    """
+    ### BEGIN SOLUTION
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+        nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
+    ### END SOLUTION
+
+
 class CNNModel(nn.Module):
     """A convolutional network of your own design. The reference:
 
-    - three stages of two 3x3 convolutions, with 32, 64 and 128 channels. Each convolution is
-      followed by batch norm and ReLU, and needs no bias, since batch norm has one;
+    - three stages of two_convolutions, with 32, 64 and 128 channels;
     - a 2x2 max-pool after the first and the second stage: 28x28 -> 14x14 -> 7x7;
     - the mean of each channel over the 7x7 positions (global average pooling): what is seen
       counts, where it is seen does not. That suits tissue, which has no up and no centre;
-    - dropout, then one linear layer from 128 channels to the logits.
+    - dropout of 0.2, then one linear layer from 128 channels to the logits.
     """
 
     def __init__(self, num_classes: int = 9):
         super().__init__()
         ### BEGIN SOLUTION
         self.features = nn.Sequential(
-            *self.two_convolutions(3, 32),
+            two_convolutions(3, 32),
             nn.MaxPool2d(2),
-            *self.two_convolutions(32, 64),
+            two_convolutions(32, 64),
             nn.MaxPool2d(2),
-            *self.two_convolutions(64, 128),
+            two_convolutions(64, 128),
         )
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(128, num_classes))
         ### END SOLUTION
-
-    ### BEGIN SOLUTION
-    @staticmethod
-    def two_convolutions(in_channels: int, out_channels: int) -> list[nn.Module]:
-        """One stage: [B, in_channels, H, W] -> [B, out_channels, H, W]."""
-        return [
-            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
-            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
-        ]
-
-    ### END SOLUTION
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images float32 [B, 3, 28, 28] -> logits float32 [B, num_classes]."""

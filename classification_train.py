@@ -27,12 +27,14 @@ def train_epoch(
 
     For every batch: move images [B, 3, 28, 28] and labels [B] to `device`, compute the logits and
     the loss, set the gradients to zero, go backward, step the optimizer, and then the scheduler if
-    there is one. The model is in training mode.
+    there is one. The model is in training mode. max_steps None means all batches.
+
+    On a GPU the model runs in bfloat16 where that is safe (torch.autocast); the loss is computed
+    outside of that, from float32 logits. Raises FloatingPointError if the loss is not finite,
+    before it reaches the weights. A tqdm bar shows loss and accuracy so far.
 
     Returns (loss, accuracy): means over all images seen, accuracy in [0, 1]. A batch that is
-    smaller than the others counts less. Raises FloatingPointError if the loss is not finite.
-
-    On a GPU, the forward pass runs in bfloat16 where that is safe (torch.autocast).
+    smaller than the others counts less.
     """
     ### BEGIN SOLUTION
     model.train()
@@ -68,8 +70,9 @@ def validate_epoch(
 ) -> tuple[float, float]:
     """Measure the model on all of `val_loader` without changing it.
 
-    The model is in evaluation mode and no gradients are recorded. Returns (loss, accuracy): means
-    over all images, accuracy in [0, 1].
+    The model is in evaluation mode and no gradients are recorded (the decorator above sees to
+    that). Device, bfloat16 and bar are as in train_epoch. Returns (loss, accuracy): means over all
+    images, accuracy in [0, 1].
     """
     ### BEGIN SOLUTION
     model.eval()
@@ -112,6 +115,11 @@ def train_model(
     patience: stop when val_acc has not improved for so many epochs; never if None.
     run: a folder that keeps the training (pathlab.run.Run). `run.resume` loads what it has, and
         `run.end_epoch` saves; both take (model, optimizer, scheduler, train_loader, history).
+
+    Make the history with four empty lists, the optimizer, and a LambdaLR scheduler that is stepped
+    with every batch. If there is a run, let it resume once: it may load the state of an interrupted
+    training and fill the history. Then, until the history has `epochs` entries or has_stalled says
+    so: train one epoch, validate, append to the history, and let the run end the epoch.
 
     Returns the history: lists `train_loss`, `train_acc`, `val_loss`, `val_acc`, one entry an epoch.
     """

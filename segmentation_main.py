@@ -10,13 +10,13 @@ import pathlab  # noqa: F401  before torch: it says how torch's threads wait
 
 # isort: split
 from pathlab.boxes import DIFFICULTIES
-from pathlab.cli import common_parser, explain_early_end, settle
+from pathlab.cli import common_parser, settle
 from pathlab.data import load
 from pathlab.device import make_deterministic, pick_device
 from pathlab.errors import run_command
-from pathlab.recipes import make_schedule
 from pathlab.run import Run
-from segmentation_models import MODELS, CombinedLoss, count_parameters, get_segmentation_model
+from pathlab.training import train
+from segmentation_models import CombinedLoss, count_parameters, get_segmentation_model
 from segmentation_train import (
     evaluate_segmentation_model,
     train_segmentation_model,
@@ -26,7 +26,7 @@ from synthetic_data import create_box_dataloaders
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common_parser("segmentation", list(MODELS))
+    parser = common_parser("segmentation")
     parser.add_argument(
         "--difficulty",
         choices=DIFFICULTIES,
@@ -39,10 +39,10 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     args = build_parser().parse_args(argv)
     settings, folder = settle(args, "segmentation")
-    device = pick_device(args.device)
+    device = pick_device(settings["device"])
     make_deterministic(settings["seed"])
 
-    data = load(settings["dataset"], args.data_root)
+    data = load(settings["dataset"], settings["data_root"])
     train_loader, val_loader, test_loader, _ = create_box_dataloaders(
         settings["batch_size"],
         args.num_workers,
@@ -54,35 +54,23 @@ def main(argv: list[str] | None = None) -> None:
     run = Run(folder, settings, data, metric="val_iou")
     run.announce(count_parameters(model), device)
 
-    steps = min(settings["max_steps"] or len(train_loader), len(train_loader))
-    with explain_early_end(settings, run.folder):
-        history = train_segmentation_model(
-            model,
-            train_loader,
-            val_loader,
-            settings["epochs"],
-            settings["learning_rate"],
-            settings["weight_decay"],
-            steps,
-            criterion=run.recorded(CombinedLoss()),
-            schedule=make_schedule(settings["schedule"], steps * settings["epochs"]),
-            patience=settings["patience"],
-            run=run,
-        )
+    criterion = CombinedLoss()
+    history = train(train_segmentation_model, model, train_loader, val_loader, criterion, run)
 
-    run.load_best(model)
+    run.load_kept(model)
     test = evaluate_segmentation_model(model, test_loader, data.name)
     if not args.no_plots:
         from pathlab import plots  # matplotlib is slow to import
 
+        steps = run.steps_per_epoch(train_loader)
         title = f"{settings['model']} on boxes over {data.name}"
-        plots.curves(history, run.step_losses, title, run.folder / "curves.png")
+        plots.curves(history, run.step_losses, steps, title, run.folder / "curves.png")
         visualize_predictions(model, test_loader.dataset, 8, run.folder / "predictions.png")
     run.write_results(
         history,
         parameters=count_parameters(model),
         device=device,
-        steps_per_epoch=steps,
+        steps_per_epoch=run.steps_per_epoch(train_loader),
         started=started,
         test_iou=test["mean_iou"],
         test_iou_std=test["std_iou"],

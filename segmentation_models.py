@@ -14,7 +14,10 @@ IMAGE_SIZE = 28  # pixels, height and width
 
 
 class LinearSegmentation(nn.Module):
-    """One linear layer from all 3 * 28 * 28 input values to all 28 * 28 pixels, then a sigmoid."""
+    """Flatten the image; one linear layer from its 3 * 28 * 28 values to 28 * 28 logits; sigmoid.
+
+    The logits [B, out_channels * 28 * 28] are unflattened to the mask's shape, self.out_shape.
+    """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 1):
         super().__init__()
@@ -33,9 +36,10 @@ class LinearSegmentation(nn.Module):
 
 
 class MLPSegmentation(nn.Module):
-    """Linear layers with a ReLU between each two, then a sigmoid.
+    """Flatten the image; linear layers with a ReLU between each two; sigmoid.
 
-    The reference has two hidden layers of 512: 2352 -> 512 -> 512 -> 784.
+    The reference has two hidden layers of 512: 2352 -> 512 -> 512 -> 784. The last layer's logits
+    are unflattened to the mask's shape, self.out_shape.
     """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 1):
@@ -63,7 +67,8 @@ class MLPSegmentation(nn.Module):
 def two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
     """Two 3x3 convolutions, each with batch norm and ReLU. The image keeps its size.
 
-    [B, in_channels, H, W] -> [B, out_channels, H, W]. The building block of the two models below.
+    [B, in_channels, H, W] -> [B, out_channels, H, W]. The convolutions need no bias, since batch
+    norm has one. The building block of the two models below.
     """
     ### BEGIN SOLUTION
     return nn.Sequential(

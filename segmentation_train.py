@@ -3,7 +3,6 @@
 What you write stands between ### BEGIN SOLUTION and ### END SOLUTION.
 """
 
-import math
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -31,8 +30,9 @@ def train_segmentation_epoch(
     A batch is a dict with `image` [B, 3, 28, 28] and `mask` [B, 1, 28, 28]; the model answers
     probabilities [B, 1, 28, 28]. Otherwise as classification_train.train_epoch.
 
-    Returns (loss, IoU): means over all images seen, IoU in [0, 1]. Raises FloatingPointError if
-    the loss is not finite.
+    Raises FloatingPointError if a probability is not finite, before the loss is computed (BCELoss
+    takes nothing outside of [0, 1]). Returns (loss, IoU): means over all images seen, IoU in
+    [0, 1]. A batch that is smaller than the others counts less.
     """
     ### BEGIN SOLUTION
     model.train()
@@ -45,9 +45,9 @@ def train_segmentation_epoch(
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             predicted = model(images)
         predicted = predicted.float()  # the loss needs more digits than bfloat16 has
+        if not predicted.isfinite().all():
+            raise FloatingPointError("the model's probabilities are not finite")
         loss = criterion(predicted, masks)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"the loss became {loss.item()}")
 
         optimizer.zero_grad()
         loss.backward()
@@ -69,8 +69,9 @@ def validate_segmentation_epoch(
 ) -> tuple[float, float]:
     """Measure the model on all of `val_loader` without changing it.
 
-    The model is in evaluation mode and no gradients are recorded. Returns (loss, IoU): means over
-    all images, IoU in [0, 1].
+    The model is in evaluation mode and no gradients are recorded (the decorator above sees to
+    that). Device, bfloat16, bar and FloatingPointError are as in train_segmentation_epoch. Returns
+    (loss, IoU): means over all images, IoU in [0, 1].
     """
     ### BEGIN SOLUTION
     model.eval()
@@ -81,6 +82,8 @@ def validate_segmentation_epoch(
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             predicted = model(images)
         predicted = predicted.float()
+        if not predicted.isfinite().all():
+            raise FloatingPointError("the model's probabilities are not finite")
         seen += len(images)
         total_loss += criterion(predicted, masks).item() * len(images)
         total_iou += calculate_iou(predicted, masks) * len(images)
@@ -111,6 +114,11 @@ def train_segmentation_model(
 
     criterion: the loss; CombinedLoss if None. The other options are those of
     classification_train.train_model, with val_iou in the place of val_acc.
+
+    Make the history with four empty lists, the optimizer, and a LambdaLR scheduler that is stepped
+    with every batch. If there is a run, let it resume once: it may load the state of an interrupted
+    training and fill the history. Then, until the history has `epochs` entries or has_stalled says
+    so: train one epoch, validate, append to the history, and let the run end the epoch.
 
     Returns the history: lists `train_loss`, `train_iou`, `val_loss`, `val_iou`, one entry an epoch.
     """

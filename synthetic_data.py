@@ -69,7 +69,11 @@ class PathMNISTBoxDataset(Dataset):
     "published" box lies in [-3, -2.4] or [0.4, 1]), `mask` float32 [2, 1, 28, 28] of 0 and 1,
     `pathmnist_label` int64 [2] and `has_box` bool [2]. dataset[3] is the same without the first
     dimension. In a list of the training split an index may count on through the epochs:
-    `len(dataset) + 3` is image 3 with another box.
+    `len(dataset) + 3` is image 3 with another box. The loaders of create_box_dataloaders count on;
+    with another sampler, every epoch has the same boxes.
+
+    download: whether PathMNIST may be fetched if it is not in `root`; the stand-in is used if it
+    is not to be had.
 
     transform: a function of the finished image batch, or None. It must not move pixels, since the
     mask does not pass through it.
@@ -88,7 +92,7 @@ class PathMNISTBoxDataset(Dataset):
         seed: int = 0,
     ):
         if data is None:
-            data = load("auto" if download else "synthetic", root)
+            data = load("auto", root, may_download=download)
         self.images, self.labels = data.images[split], data.labels[split]
         self.split, self.transform, self.add_boxes = split, transform, add_boxes
         self.difficulty, self.seed = difficulty, seed
@@ -121,7 +125,7 @@ class PathMNISTBoxDataset(Dataset):
 
     def _boxes(self, index: list[int]) -> Boxes:
         if self.fixed_boxes is not None:
-            return self.fixed_boxes[np.asarray(index)]
+            return self.fixed_boxes[np.asarray(index) % len(self)]
         rng = np.random.default_rng([self.seed, *index])  # given by the seed and the batch alone
         return draw_boxes(len(index), rng, difficulty=self.difficulty)
 

@@ -36,7 +36,9 @@ def figures(results: list[dict]) -> str:
     names = [n for n in results[0] if n.startswith(("best_val", "test_")) and n != "test_iou_std"]
     cells = []
     for name in (*names, "train_seconds"):
-        values = [result[name] for result in results]
+        values = [result[name] for result in results if result[name] is not None]
+        if not values:
+            continue
         digits = 0 if name == "train_seconds" else 4
         spread = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if values[1:] else ""
         cells.append(f"{name} {mean(values):.{digits}f}{spread}")

@@ -25,7 +25,8 @@ def augment_tissue(images: torch.Tensor, generator: torch.Generator) -> torch.Te
     images = random_flips_and_turns(images, generator)
     light = (images + 1) / 2 + 1 / 255  # keep black away from log(0)
     strength = 0.9 + 0.2 * torch.rand(len(images), 3, 1, 1, generator=generator)
-    return (light**strength * 2 - 1).clamp(-1, 1)  # light ** s  ==  exp(-s * density)
+    light = light**strength - 1 / 255  # light ** s  ==  exp(-s * density)
+    return (light * 2 - 1).clamp(-1, 1)
 
 
 def augment_gray(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -1,19 +1,19 @@
-"""The command line that both mains share: flags, recipes, run folders, and how a run ends early."""
+"""The command line that both mains share: flags, recipes, and which run they mean."""
 
 import argparse
-import contextlib
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
+from pathlab.data import is_archive
 from pathlab.errors import UserError
-from pathlab.recipes import RECIPES, SCHEDULES
-from pathlab.run import CHECKPOINT, read_config
+from pathlab.recipes import MODELS, RECIPES, SCHEDULES
+from pathlab.run import CHECKPOINT, RESULTS, read_config
 
 DEFAULTS = {"model": "cnn", "dataset": "auto", "seed": 0, "recipe": "explore"}
+LOCAL = {"data_root": "./data", "device": "auto"}  # may change when a run is resumed
 
 
-def common_parser(task: str, models: list[str]) -> argparse.ArgumentParser:
+def common_parser(task: str) -> argparse.ArgumentParser:
     """The flags of both mains. A flag that the user left out is None: the recipe decides."""
     parser = argparse.ArgumentParser(
         description=f"Train a {task} model and look at what it learned.",
@@ -22,7 +22,7 @@ def common_parser(task: str, models: list[str]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", "--model_name", choices=models, help="the model to train (default: cnn)")
+    add("--model", "--model_name", choices=MODELS[task], help="the model to train (default: cnn)")
     add(
         "--recipe",
         choices=("explore", "best"),
@@ -33,7 +33,7 @@ def common_parser(task: str, models: list[str]) -> argparse.ArgumentParser:
         help="auto (default: PathMNIST, else the drawn stand-in), pathmnist, another 2-D MedMNIST "
         "name, synthetic, or the path of an .npz file in the MedMNIST layout",
     )
-    add("--data-root", default="./data", help="where data sets are kept (default: ./data)")
+    add("--data-root", help="where data sets are kept (default: ./data)")
     add("--epochs", "--num_epochs", type=_positive_int, help="passes over the training images")
     add(
         "--max-steps",
@@ -47,12 +47,18 @@ def common_parser(task: str, models: list[str]) -> argparse.ArgumentParser:
     add(
         "--keep",
         choices=("best", "last"),
-        help="whose weights are kept and tested: the best validation epoch's, or the last one's",
+        help="whose weights are kept (best.safetensors) and tested: those of the best validation "
+        "epoch, or of the last one",
     )
     add("--patience", type=_not_negative_int, help="stop after so many epochs without a new best")
     add("--seed", type=_not_negative_int, help="of everything random (default: 0)")
-    add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    add("--num-workers", type=_not_negative_int, default=0, help="processes that load data")
+    add("--device", help="auto (default), cpu, cuda, cuda:1, mps")
+    add(
+        "--num-workers",
+        type=_not_negative_int,
+        default=0,
+        help="processes that load data (default: 0, the fastest for images as small as these)",
+    )
     add("--output-dir", type=Path, help="the run's folder (default: the next runs/TASK-MODEL-N)")
     add(
         "--resume",
@@ -73,7 +79,7 @@ def settle(args: argparse.Namespace, task: str) -> tuple[dict, Path | None]:
     Raises UserError for flags that contradict the run being resumed, and for a folder that holds
     another run.
     """
-    defaults = dict(DEFAULTS)
+    defaults = {**DEFAULTS, **LOCAL}
     if task == "segmentation":
         defaults["difficulty"] = "published"
     names = [*defaults, *RECIPES[task]["explore"]]
@@ -85,14 +91,14 @@ def settle(args: argparse.Namespace, task: str) -> tuple[dict, Path | None]:
     if given.get("epochs", 1) > 1:
         recipe["max_steps"] = 0  # who asks for a longer schedule gets whole epochs
     settings = {**settings, **recipe, **given}
-    if settings["dataset"].endswith(".npz"):
-        settings["dataset"] = str(Path(settings["dataset"]).resolve())
-    if args.output_dir and (args.output_dir / CHECKPOINT).exists():
+    settings["dataset"] = _absolute_if_file(settings["dataset"])
+    out = args.output_dir
+    if out and ((out / CHECKPOINT).exists() or (out / RESULTS).exists()):
         raise UserError(
-            f"{args.output_dir} already holds a run. Continue it with "
-            f"`--resume {args.output_dir}`, or name another --output-dir."
+            f"{out} already holds a run. Continue it with `--resume {out}`, or name another "
+            "--output-dir."
         )
-    return settings, args.output_dir
+    return settings, out
 
 
 def _settle_resume(args: argparse.Namespace, task: str, given: dict) -> tuple[dict, Path]:
@@ -101,13 +107,19 @@ def _settle_resume(args: argparse.Namespace, task: str, given: dict) -> tuple[di
         raise UserError("--resume needs the run's folder: `--resume runs/...`.")
     if folder.name == CHECKPOINT:
         folder = folder.parent
+    if args.output_dir not in (None, folder):
+        raise UserError(
+            f"--resume {folder} goes on in that folder; leave --output-dir {args.output_dir} out."
+        )
     settings = read_config(folder)
     if settings.get("task") != task:
         raise UserError(f"{folder} holds a {settings.get('task')} run, not a {task} run.")
-    if "dataset" in given and given["dataset"].endswith(".npz"):
-        given["dataset"] = str(Path(given["dataset"]).resolve())
+    if "dataset" in given:
+        given["dataset"] = _absolute_if_file(given["dataset"])
     for name, value in given.items():
-        if settings.get(name) != value and not (name == "dataset" and value == "auto"):
+        if name in LOCAL:
+            settings[name] = value
+        elif settings.get(name) != value and not (name == "dataset" and value == "auto"):
             flag = "--" + name.replace("_", "-")
             raise UserError(
                 f"{folder} was trained with {flag} {settings.get(name)}, not {value}. A resumed "
@@ -116,24 +128,8 @@ def _settle_resume(args: argparse.Namespace, task: str, given: dict) -> tuple[di
     return settings, folder
 
 
-@contextlib.contextmanager
-def explain_early_end(settings: dict, folder: Path) -> Iterator[None]:
-    """Around a training: say how to go on after Ctrl-C, and why a loss that is NaN may be so."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            "All finished epochs are saved. Continue with:\n"
-            f"  python {settings['task']}_main.py --resume {folder}"
-        ) from None
-    except FloatingPointError as error:
-        rate = settings["learning_rate"]
-        raise UserError(
-            f"training stopped: {error}. The usual cause is a learning rate that is too high: "
-            f"yours is {rate:g}, try --learning-rate {rate / 10:g}. Other causes: a division by "
-            "zero or a log of zero in the model or the loss. "
-            f"The epochs before are in {folder}."
-        ) from error
+def _absolute_if_file(dataset: str) -> str:
+    return str(Path(dataset).resolve()) if is_archive(dataset) else dataset
 
 
 def _recipe_table(task: str) -> str:

@@ -5,10 +5,10 @@ run starts at once and several runs share the memory.
 """
 
 import difflib
+import hashlib
 import json
 import os
 import stat
-import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -18,12 +18,29 @@ import numpy as np
 from tqdm import tqdm
 
 from pathlab import tissue
-from pathlab.download import OfficialSet, download, find_official, is_reachable, official_sets
+from pathlab.download import (
+    OfficialSet,
+    download,
+    find_official,
+    official_sets,
+    why_unsupported,
+)
 from pathlab.errors import UserError
 from pathlab.files import folder_written_atomically, locked, md5
 
 SPLITS = ("train", "val", "test")
 STAND_IN_SIZES = {"train": 20_000, "val": 4_000, "test": 4_000}
+# What a damaged archive can raise, a changed compression method or flag included.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 ARRAYS = [f"{split}_{part}" for split in SPLITS for part in ("images", "labels")]
 
 
@@ -51,23 +68,33 @@ class ImageData:
         return self.images["train"].ndim == 3
 
 
-def load(dataset: str = "auto", data_root: str | Path = "./data") -> ImageData:
+def is_archive(dataset: str) -> bool:
+    """Whether a value of --dataset is the path of a file, not a name."""
+    return dataset.lower().endswith(".npz")
+
+
+def load(
+    dataset: str = "auto", data_root: str | Path = "./data", may_download: bool = True
+) -> ImageData:
     """The data set called `dataset`; says so in a banner if that is the drawn stand-in.
 
     "auto" is PathMNIST from `data_root`, else downloaded, else (known within 5 seconds) the
     stand-in. "synthetic" is the stand-in. A name such as "pathmnist" or "bloodmnist" is the
-    official MedMNIST file, downloaded if need be. Anything that ends in .npz is a path. Raises
-    UserError for everything else, and for a file that is damaged or has another layout.
+    official MedMNIST file, downloaded if need be. Anything that ends in .npz is a path. Without
+    `may_download`, only what is on the disk counts. Raises UserError for everything else, and for a
+    file that is damaged or has another layout.
     """
     data_root = Path(data_root)
     if dataset == "synthetic":
         return _stand_in(data_root, "you asked for it with --dataset synthetic")
     if dataset == "auto":
-        return _pathmnist_or_stand_in(data_root)
+        return _pathmnist_or_stand_in(data_root, may_download)
     if dataset in official_sets():
-        return _official(official_sets()[dataset], data_root)
-    if dataset.endswith(".npz"):
+        return _official(official_sets()[dataset], data_root, may_download)
+    if is_archive(dataset):
         return _from_npz(Path(dataset), data_root)
+    if reason := why_unsupported(dataset):
+        raise UserError(f"the data set {dataset!r} cannot be used here: {reason}.")
     names = ["auto", "synthetic", *official_sets()]
     close = difflib.get_close_matches(dataset, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -77,22 +104,24 @@ def load(dataset: str = "auto", data_root: str | Path = "./data") -> ImageData:
     )
 
 
-def _pathmnist_or_stand_in(data_root: Path) -> ImageData:
+def _pathmnist_or_stand_in(data_root: Path, may_download: bool) -> ImageData:
     pathmnist = official_sets()["pathmnist"]
-    if find_official(pathmnist, data_root):
-        return _official(pathmnist, data_root)
-    if not is_reachable(pathmnist.url):
-        return _stand_in(data_root, "PathMNIST is not on this disk and cannot be downloaded here")
-    try:
-        download(pathmnist, data_root)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return _stand_in(data_root, "PathMNIST could not be downloaded")
-    return _official(pathmnist, data_root)
+    if not find_official(pathmnist, data_root):
+        if not may_download:
+            return _stand_in(data_root, "PathMNIST is not on this disk")
+        try:
+            download(pathmnist, data_root)
+        except UserError as error:
+            why = error.__cause__ or "its server cannot be reached"
+            return _stand_in(data_root, f"PathMNIST is not on this disk: {why}")
+    return _official(pathmnist, data_root, may_download)
 
 
-def _official(official: OfficialSet, data_root: Path) -> ImageData:
-    path = find_official(official, data_root) or download(official, data_root)
+def _official(official: OfficialSet, data_root: Path, may_download: bool) -> ImageData:
+    path = find_official(official, data_root)
+    if not path and not may_download:
+        raise UserError(f"{official.name}.npz is not in {data_root}, and download is off.")
+    path = path or download(official, data_root)
     decoded = _decoded(path, data_root, expected_md5=official.md5, url=official.url)
     return _read_folder(decoded, official.name, "download", official.class_names)
 
@@ -117,9 +146,9 @@ def _from_npz(path: Path, data_root: Path) -> ImageData:
 def _stand_in(data_root: Path, reason: str) -> ImageData:
     line = "=" * 78
     print(
-        f"{line}\nSTAND-IN DATA: these are drawn images, not PathMNIST ({reason}).\n"
-        "Good for learning and for comparing models; no figure from them says anything about\n"
-        f"real tissue. For the real set see `--dataset pathmnist`.\n{line}"
+        f"{line}\nSTAND-IN DATA: these are drawn images, not PathMNIST\n({reason}).\n"
+        "Good for learning and for comparing models; no figure from them says anything\n"
+        f"about real tissue. `--dataset pathmnist` says how to get the real set.\n{line}"
     )
     sizes = "-".join(str(size) for size in STAND_IN_SIZES.values())
     folder = data_root / f"synthetic-v{tissue.VERSION}-{sizes}.cache"
@@ -168,27 +197,40 @@ def _decoded(
     folder = _cache_folder(path, data_root)
     status = path.stat()
     stamp = {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-    if _stamp_of(folder) != stamp:
+
+    def fits() -> bool:
+        found = _stamp_of(folder)
+        right = not strict or found.get("md5") == expected_md5
+        return right and {name: found.get(name) for name in stamp} == stamp
+
+    if not fits():
         with locked(folder):
-            if _stamp_of(folder) != stamp:
-                arrays = _read_archive(path, expected_md5, url, strict)
+            if not fits():
+                arrays, found_md5 = _read_archive(path, expected_md5, url, strict)
                 print(f"decoding {path.name} into {folder} (once)", flush=True)
                 with folder_written_atomically(folder) as temporary:
                     for name, array in arrays.items():
                         np.save(temporary / f"{name}.npy", array)
-                    (temporary / "source.json").write_text(json.dumps(stamp))
+                    (temporary / "source.json").write_text(json.dumps({**stamp, "md5": found_md5}))
     return folder
 
 
-def _read_archive(path: Path, expected_md5: str, url: str, strict: bool) -> dict[str, np.ndarray]:
-    """Its six arrays, checked: images uint8 [N, 28, 28] or [N, 28, 28, 3], labels int64 [N]."""
-    found_md5 = md5(path)
+def _read_archive(
+    path: Path, expected_md5: str, url: str, strict: bool
+) -> tuple[dict[str, np.ndarray], str]:
+    """(arrays, MD5): images uint8 [N, 28, 28] or [N, 28, 28, 3] and labels int64 [N], checked."""
+    try:
+        found_md5 = md5(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened: {error.strerror}.") from error
     if strict and found_md5 != expected_md5:
         raise _damaged(path, "its MD5 is wrong", expected_md5, found_md5, url)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with zipfile.ZipFile(path):  # np.load would take a bare .npy too
+            archive = np.load(path, allow_pickle=False)
+        with archive:
             arrays = {name: archive[name] for name in archive.files if name in ARRAYS}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise _damaged(path, f"it cannot be read: {error}", expected_md5, found_md5, url) from error
     _check_layout(arrays, path)
     for name, array in arrays.items():
@@ -196,11 +238,12 @@ def _read_archive(path: Path, expected_md5: str, url: str, strict: bool) -> dict
             arrays[name] = array.reshape(-1).astype(np.int64)
         elif array.shape[3:] == (1,):
             arrays[name] = array[..., 0]
-    return arrays
+    return arrays, found_md5
 
 
 def _cache_folder(path: Path, data_root: Path) -> Path:
-    """Beside the archive, or in data_root where the archive's folder is read-only.
+    """Beside the archive, or in data_root where the archive's folder is read-only; there the name
+    tells archives of the same name in different folders apart.
 
     A folder without any write permission is respected also where root could write to it.
     """
@@ -208,14 +251,17 @@ def _cache_folder(path: Path, data_root: Path) -> Path:
     writable = os.access(parent, os.W_OK) and parent.stat().st_mode & (
         stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
     )
-    return (parent if writable else data_root) / f"{path.stem}.cache"
+    if writable:
+        return parent / f"{path.stem}.cache"
+    place = hashlib.sha256(str(parent).encode()).hexdigest()[:8]
+    return data_root / f"{path.stem}-{place}.cache"
 
 
-def _stamp_of(folder: Path) -> dict | None:
+def _stamp_of(folder: Path) -> dict:
     try:
-        return json.loads((folder / "source.json").read_text())
-    except (OSError, ValueError):
-        return None
+        return dict(json.loads((folder / "source.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _damaged(path: Path, reason: str, expected: str, found: str, url: str) -> UserError:

@@ -1,20 +1,23 @@
 """The official MedMNIST files: what exists, where it lies, and how to get it."""
 
+import hashlib
+import http.client
 import importlib.util
-import os
-import socket
-import tempfile
 import threading
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tqdm import tqdm
+
 from pathlab.errors import UserError
-from pathlab.files import make_folder
+from pathlab.files import file_written_atomically, make_folder
 
 PROBE_SECONDS = 4.0  # for the answer "no network" to come within five seconds in all
 STALL_SECONDS = 30.0  # a download that brings nothing for so long has failed
+BLOCK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,9 @@ class OfficialSet:
 
 
 @cache
-def official_sets() -> dict[str, OfficialSet]:
-    """All sets that the course can use, by name, from the installed `medmnist` package.
-
-    Its table is loaded by itself: importing the whole package takes over a second, since that
-    brings pandas, scikit-learn and scikit-image.
-    """
+def _table() -> dict[str, dict]:
+    """`medmnist.INFO`, loaded by itself: importing the whole package takes over a second, since
+    that brings pandas, scikit-learn and scikit-image."""
     package = importlib.util.find_spec("medmnist")
     if package is None:
         raise UserError("the package medmnist is missing: pip install -r requirements.txt")
@@ -41,10 +41,25 @@ def official_sets() -> dict[str, OfficialSet]:
     spec = importlib.util.spec_from_file_location("medmnist_info", table)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module.INFO
+
+
+def why_unsupported(name: str) -> str | None:
+    """Why an existing MedMNIST set cannot be used, or None."""
+    if name in _table() and name.endswith("3d"):
+        return "it is three-dimensional"
+    if name in _table() and _table()[name]["task"].startswith("multi-label"):
+        return "it has several labels per image"
+    return None
+
+
+@cache
+def official_sets() -> dict[str, OfficialSet]:
+    """All sets that the course can use, by name, from the installed `medmnist` package."""
     return {
         name: OfficialSet(name, info["url"], info["MD5"], tuple(info["label"].values()))
-        for name, info in module.INFO.items()
-        if not name.endswith("3d") and not info["task"].startswith("multi-label")
+        for name, info in _table().items()
+        if not why_unsupported(name)
     }
 
 
@@ -63,22 +78,20 @@ def is_reachable(url: str) -> bool:
     The question is put in a thread that is left behind, since looking a host's name up can hang
     for longer than any time-out that Python can set.
     """
-    answered = threading.Event()
+    found: list[bool] = []
 
     def ask():
         request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "PathLab"})
         try:
             with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as response:
-                if response.status == 200:
-                    answered.set()
-        except (OSError, ValueError):
-            pass
-        finished.set()
+                found.append(response.status == 200)
+        except (OSError, ValueError, http.client.HTTPException):
+            found.append(False)
 
-    finished = threading.Event()
-    threading.Thread(target=ask, daemon=True).start()
-    finished.wait(PROBE_SECONDS)
-    return answered.is_set()
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return found == [True]
 
 
 def download(official: OfficialSet, data_root: Path) -> Path:
@@ -95,18 +108,27 @@ def download(official: OfficialSet, data_root: Path) -> Path:
         raise UserError(
             f"{official.name} is not in {data_root} and its server cannot be reached. {by_hand}"
         )
-    from pathlab.torchvision_import import torchvision  # slow to import, needed only here
-
     make_folder(data_root)
-    previous_timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(STALL_SECONDS)
+    print(f"downloading {official.name} to {target}", flush=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=data_root) as folder:
-            print(f"downloading {official.name} to {target}")
-            torchvision.datasets.utils.download_url(official.url, folder, target.name, official.md5)
-            os.replace(Path(folder) / target.name, target)
-    except (OSError, RuntimeError) as error:
+        with file_written_atomically(target) as write:
+            digest = _fetch(official.url, write)
+            if digest != official.md5:
+                raise ValueError(f"its MD5 is {digest}")
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise UserError(f"downloading {official.name} failed ({error}). {by_hand}") from error
-    finally:
-        socket.setdefaulttimeout(previous_timeout)
     return target
+
+
+def _fetch(url: str, write: Callable[[bytes], object]) -> str:
+    """Give the file's blocks to `write`, with a progress bar; its MD5."""
+    digest = hashlib.md5(usedforsecurity=False)
+    request = urllib.request.Request(url, headers={"User-Agent": "PathLab"})
+    with urllib.request.urlopen(request, timeout=STALL_SECONDS) as response:
+        total = int(response.headers.get("Content-Length") or 0) or None
+        with tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+            while block := response.read(BLOCK):
+                write(block)
+                digest.update(block)
+                bar.update(len(block))
+    return digest.hexdigest()

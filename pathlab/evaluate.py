@@ -29,7 +29,7 @@ class Predictions:
         from sklearn.metrics import roc_auc_score  # over a second to import
 
         classes = np.arange(self.probabilities.shape[1])
-        if len(np.unique(self.labels)) < len(classes):
+        if len(classes) < 2 or len(np.unique(self.labels)) < len(classes):
             return None
         if len(classes) == 2:
             return float(roc_auc_score(self.labels, self.probabilities[:, 1]))

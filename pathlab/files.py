@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock
@@ -13,29 +13,50 @@ from filelock import FileLock
 from pathlab.errors import UserError
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by a file with these bytes, or leave it exactly as it was.
+@contextlib.contextmanager
+def file_written_atomically(path: Path) -> Iterator[Callable[[bytes], object]]:
+    """A function that takes the file's bytes, piece by piece; on success they become `path`.
 
-    The bytes go to a temporary file beside it, reach the disk (fsync), and are renamed. Raises
-    UserError for a full disk, a missing right, or any other OSError.
+    The bytes go to a temporary file beside it, reach the disk (fsync), and are renamed. If anything
+    goes wrong, `path` is exactly as it was. Raises UserError for a full disk, a missing right, or
+    any other OSError of the file; errors of the body come through as they are.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(_cannot_write(path, error)) from error
+        with _told(path):
+            file = open(temporary, "wb")  # noqa: SIM115  (closed below, before the renaming)
+
+        def write(data: bytes) -> None:
+            with _told(path):
+                file.write(data)
+
+        try:
+            yield write
+            with _told(path):
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            with contextlib.suppress(OSError):  # flushed above, or failed before
+                file.close()
+        with _told(path):
+            os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` by a file with these bytes, or leave it exactly as it was.
+
+    Raises as file_written_atomically.
+    """
+    with file_written_atomically(path) as write:
+        write(data)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON, atomically. Raises as write_atomically."""
-    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 @contextlib.contextmanager
@@ -46,18 +67,18 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
     processes may want the same folder, hold `locked(path)` meanwhile.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
-    except OSError as error:
-        raise UserError(_cannot_write(path, error)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _told(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
+            temporary.mkdir()
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -76,13 +97,11 @@ def make_folder(path: Path) -> None:
 
     Raises UserError otherwise.
     """
-    try:
+    with _told(path):
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-test.{os.getpid()}.tmp"
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise UserError(_cannot_write(path, error)) from error
 
 
 def make_next_folder(path: Path) -> Path:
@@ -94,12 +113,13 @@ def make_next_folder(path: Path) -> Path:
     while True:
         folder = path.with_name(f"{path.name}-{number}")
         try:
-            folder.mkdir(parents=True)
+            with _told(folder):
+                folder.mkdir(parents=True)
             return folder
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise UserError(_cannot_write(folder, error)) from error
+        except UserError as error:
+            if not isinstance(error.__cause__, FileExistsError):
+                raise
+        number += 1
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -117,8 +137,14 @@ def md5(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _cannot_write(path: Path, error: OSError) -> str:
-    return (
-        f"cannot write {path}: {error.strerror or error}. Nothing half-written was left behind. "
-        "Free some space or choose a folder that you may write to, then run the same command again."
-    )
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn an OSError into a UserError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}. Nothing half-written was left "
+            "behind. Free some space or choose a folder that you may write to, then run the same "
+            "command again."
+        ) from error

@@ -27,13 +27,17 @@ def show(figure: plt.Figure, save_path: str | Path | None) -> None:
 
 
 def curves(
-    history: dict[str, list[float]], step_losses: list[float], title: str, save_path: Path
+    history: dict[str, list[float]],
+    step_losses: list[float],
+    steps_per_epoch: int,
+    title: str,
+    save_path: Path,
 ) -> None:
     """Loss and metric over the training steps; points are epochs, the thin line single steps."""
     metric = "acc" if "val_acc" in history else "iou"
     names = {"loss": "loss", "acc": "accuracy", "iou": "IoU"}
     epochs = len(history["val_loss"])
-    steps = np.arange(1, epochs + 1) * (len(step_losses) / epochs)  # at the end of each epoch
+    steps = np.arange(1, epochs + 1) * steps_per_epoch  # at the end of each epoch
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     axes[0].plot(np.arange(1, len(step_losses) + 1), step_losses, color=BLUE, alpha=0.35, lw=0.8)
     for axis, name in zip(axes, ("loss", metric), strict=True):

@@ -3,6 +3,10 @@
 import math
 from collections.abc import Callable
 
+MODELS = {
+    "classification": ("linear", "mlp", "cnn"),
+    "segmentation": ("linear", "mlp", "cnn", "unet"),
+}
 EXPLORE = {  # the course's first look: one epoch of 100 steps, Adam at a constant rate
     "epochs": 1,
     "max_steps": 100,

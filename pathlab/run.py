@@ -4,12 +4,14 @@ import csv
 import io
 import json
 import math
+import pickle
 import time
 import zipfile
 from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch.utils.data import DataLoader
 
 from pathlab.data import ImageData
 from pathlab.errors import UserError
@@ -20,10 +22,24 @@ from pathlab.files import (
     write_atomically,
     write_json,
 )
+from pathlab.recipes import RECIPES
 
 CHECKPOINT, BEST, CONFIG = "last.pt", "best.safetensors", "config.json"
 RUNS = Path("runs")
 RESULTS, METRICS = "results.json", "metrics.csv"
+
+# What reading a damaged file can raise.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+)
 
 
 class Run:
@@ -44,9 +60,17 @@ class Run:
     def __init__(self, folder: Path | None, settings: dict, data: ImageData, metric: str):
         self.folder = folder or make_next_folder(RUNS / f"{settings['task']}-{settings['model']}")
         self.metric, self.data = metric, data
-        self.config = {**settings, "num_classes": data.num_classes, "data_source": data.source}
+        about = {"num_classes": data.num_classes, "data_source": data.source}
+        about["images"] = [len(labels) for labels in data.labels.values()]
         if data.source != "file":
-            self.config["dataset"] = data.name  # what "auto" turned out to be
+            about["dataset"] = data.name  # what "auto" turned out to be
+        for name, value in about.items():
+            if "images" in settings and settings[name] != value:  # an earlier run's settings
+                raise UserError(
+                    f"{self.folder} was trained on other data: {name} was {settings[name]} and is "
+                    f"{value} now. Give it the same data, or start again in another --output-dir."
+                )
+        self.config = {**settings, **about}
         # One entry an epoch: the rate after its last step, its training and validation time.
         self.log: dict[str, list[float]] = {"learning_rate": [], "seconds": []}
         self.step_losses: list[float] = []  # one entry a training step
@@ -68,6 +92,10 @@ class Run:
             flush=True,
         )
 
+    def steps_per_epoch(self, train_loader: DataLoader) -> int:
+        """How many batches an epoch trains on; the setting max_steps 0 means all."""
+        return min(self.config["max_steps"] or len(train_loader), len(train_loader))
+
     def recorded(self, criterion: torch.nn.Module) -> torch.nn.Module:
         """The same loss, which also notes its value at every training step, for the curves."""
         return _Recorded(criterion, self)
@@ -77,16 +105,21 @@ class Run:
 
         Raises UserError if it belongs to another model or cannot be read.
         """
-        if (self.folder / CHECKPOINT).is_file():
-            state = self._load_checkpoint(model)
-            model.load_state_dict(state["weights"])
-            optimizer.load_state_dict(state["optimizer"])
-            scheduler.load_state_dict(state["scheduler"])
-            train_loader.sampler.epoch = state["batches_epoch"]
-            _set_random_state(state["random"])
-            history.update(state["history"])
-            self.log, self.step_losses = state["log"], state["step_losses"]
-            self.earlier_seconds = sum(self.log["seconds"])
+        path = self.folder / CHECKPOINT
+        if path.is_file():
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                self._check_model(path, model, state["model"], state["weights"])
+                model.load_state_dict(state["weights"])
+                optimizer.load_state_dict(state["optimizer"])
+                scheduler.load_state_dict(state["scheduler"])
+                train_loader.sampler.epoch = state["batches_epoch"]
+                _set_random_state(state["random"])
+                history.update(state["history"])
+                self.log, self.step_losses = state["log"], state["step_losses"]
+                self.earlier_seconds = sum(self.log["seconds"])
+            except _UNREADABLE as error:
+                raise _cannot_be_read(path, error) from error
         self._epoch_began = time.perf_counter()
 
     def end_epoch(self, model, optimizer, scheduler, train_loader, history: dict) -> None:
@@ -125,10 +158,30 @@ class Run:
         figures = "  ".join(f"{name} {values[-1]:.4f}" for name, values in history.items())
         print(f"epoch {len(values):3d}  {figures}  ({self.log['seconds'][-1]:.1f} s)", flush=True)
 
-    def load_best(self, model: torch.nn.Module) -> None:
-        """Put the kept weights into `model`."""
-        weights = safetensors.torch.load_file(self.folder / BEST)
-        model.load_state_dict(weights)
+    def keep_final(self, model: torch.nn.Module, history: dict, seconds: float) -> None:
+        """Instead of end_epoch after every epoch: keep what a whole training has ended with.
+
+        seconds: the time it took. Raises UserError for a history without the metric's list.
+        """
+        if not (isinstance(history, dict) and history.get(self.metric)):
+            raise UserError(
+                f"the training returned {type(history).__name__}, expected a dict of lists with "
+                f"one entry an epoch, {self.metric!r} among them."
+            )
+        epochs = len(history[self.metric])
+        self.log["learning_rate"] = [self.config["learning_rate"]] * epochs
+        self.log["seconds"] = [seconds / epochs] * epochs
+        self.config["keep"] = "last"
+        self._write_weights(model)
+        self._write_metrics({**history, **self.log})
+
+    def load_kept(self, model: torch.nn.Module) -> None:
+        """Put the kept weights into `model`. Raises UserError if they cannot be read."""
+        path = self.folder / BEST
+        try:
+            model.load_state_dict(safetensors.torch.load_file(path))
+        except (*_UNREADABLE, safetensors.SafetensorError) as error:
+            raise _cannot_be_read(path, error) from error
 
     def write_results(
         self,
@@ -159,6 +212,7 @@ class Run:
             "steps": epochs * steps_per_epoch,
             self.metric: history[self.metric][-1],
             f"best_{self.metric}": max(history[self.metric]),
+            "kept_epoch": self._kept_epoch(history),
             **test_scores,
             "train_seconds": train_seconds,
             "total_seconds": self.earlier_seconds + time.perf_counter() - started,
@@ -170,26 +224,27 @@ class Run:
         print(f"{scores}\n{results['total_seconds']:.0f} s in all. Look at {self.folder}:")
         print("  " + "  ".join(sorted(path.name for path in self.folder.glob("*.png"))))
 
-    def _load_checkpoint(self, model) -> dict:
-        path = self.folder / CHECKPOINT
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            name = state["model"]
-            fits = {k: v.shape for k, v in state["weights"].items()} == {
-                k: v.shape for k, v in model.state_dict().items()
-            }
-        except (OSError, RuntimeError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"{path} cannot be read ({error}). Start again in another --output-dir."
-            ) from error
-        if name != self.config["model"] or not fits:
+    def _kept_epoch(self, history: dict[str, list[float]]) -> int:
+        """Whose weights are in best.safetensors, from 1."""
+        values = history[self.metric]
+        return len(values) if self.config["keep"] == "last" else 1 + values.index(max(values))
+
+    def _write_weights(self, model: torch.nn.Module) -> None:
+        about = {"model": self.config["model"], "num_classes": str(self.config["num_classes"])}
+        weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+        write_atomically(self.folder / BEST, safetensors.torch.save(weights, about))
+
+    def _check_model(self, path: Path, model: torch.nn.Module, name: str, weights: dict) -> None:
+        shapes = {k: v.shape for k, v in weights.items()}
+        if name != self.config["model"] or shapes != {
+            k: v.shape for k, v in model.state_dict().items()
+        }:
             raise UserError(
                 f"{path} is a checkpoint of another model: it holds {name!r} with "
-                f"{_size(state['weights'])} values, but this run trains {self.config['model']!r} "
-                f"with {_size(model.state_dict())}. Resume with the model and the code that it was "
+                f"{_size(weights)} values, but this run trains {self.config['model']!r} with "
+                f"{_size(model.state_dict())}. Resume with the model and the code that it was "
                 "trained with, or start again in another --output-dir."
             )
-        return state
 
     def _write_metrics(self, columns: dict[str, list[float]]) -> None:
         text = io.StringIO()
@@ -216,12 +271,23 @@ def read_config(folder: Path) -> dict:
     """config.json of an earlier run. Raises UserError where there is none."""
     path = folder / CONFIG
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        config = json.loads(path.read_text())
+        missing = {"task", "model", "dataset", "images", *RECIPES[config["task"]]["explore"]}
+        if missing := missing - set(config):
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        return config
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"cannot resume from {folder}: {path} cannot be read ({error}). --resume takes the "
             "folder of an earlier run, as that run printed it."
         ) from error
+
+
+def _cannot_be_read(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} cannot be read ({type(error).__name__}: {error}). Start again in another "
+        "--output-dir."
+    )
 
 
 def _size(weights: dict) -> int:
@@ -232,11 +298,11 @@ def _random_state() -> dict:
     """The state of PyTorch's own generators, which dropout draws from."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+        state["cuda"] = torch.cuda.get_rng_state()
     return state
 
 
 def _set_random_state(state: dict) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"])

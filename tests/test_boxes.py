@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classification_dataset import to_tensor
 from pathlab.boxes import DIFFICULTIES, draw_boxes, paint_boxes
 from pathlab.data import load
 from synthetic_data import (
@@ -84,6 +85,22 @@ def test_a_batch_has_the_contract_shapes(data):
         assert batch["mask"].shape == (size, 1, 28, 28)
         assert set(batch["mask"].unique().tolist()) == {0.0, 1.0}
         assert batch["pathmnist_label"].shape == (size,) and batch["has_box"].all()
+
+
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_borders_are_written_while_the_image_is_in_0_to_1(data, split, difficulty):
+    """The border is the colour mapped to [-1, 1]; every other pixel is the tissue's."""
+    dataset = PathMNISTBoxDataset(split, data=data, difficulty=difficulty)
+    index = list(range(20))
+    batch, boxes = dataset[index], dataset._boxes(index)
+    tissue = to_tensor(np.array(data.images[split][:20]))
+    ones = np.ones((20, 3, 28, 28), np.float32)
+    _, masks = paint_boxes(ones, boxes)
+    border = torch.from_numpy(paint_boxes(ones * 9, boxes)[0] != 9)
+    assert torch.equal(batch["mask"], torch.from_numpy(masks))
+    expected = torch.where(border, torch.from_numpy(boxes.color)[:, :, None, None] * 2 - 1, tissue)
+    torch.testing.assert_close(batch["image"], expected, atol=1e-6, rtol=0)
 
 
 def test_validation_boxes_are_the_same_whatever_the_run(data):

@@ -74,9 +74,18 @@ def test_a_read_only_folder_is_left_alone(small_arrays, tmp_path):
     try:
         load(path, tmp_path / "root")
         assert list(folder.iterdir()) == [folder / "mine.npz"]
-        assert (tmp_path / "root" / "mine.cache").is_dir()
+        names = {p.name.split("-")[0] for p in (tmp_path / "root").glob("*.cache")}
+        assert names == {"mine"}
+        other = tmp_path / "also-read-only"
+        other.mkdir()
+        small_arrays["val_images"] = small_arrays["val_images"] // 2
+        same_name = save(small_arrays, other / "mine.npz")
+        other.chmod(0o555)
+        load(same_name, tmp_path / "root")
+        assert len(list((tmp_path / "root").glob("mine-*.cache"))) == 2, "two files, two copies"
     finally:
-        folder.chmod(0o755)
+        for path in tmp_path.iterdir():
+            path.chmod(0o755)
 
 
 def test_processes_that_decode_at_the_same_time_all_succeed(tissue_npz, tmp_path):
@@ -179,6 +188,19 @@ def official_copy(arrays: dict, root, monkeypatch) -> OfficialSet:
     return fake
 
 
+def test_the_right_name_with_the_wrong_content_is_no_official_file(
+    small_arrays, tmp_path, monkeypatch
+):
+    """Also where it was decoded before, as a file given by its path."""
+    root = tmp_path / "data"
+    official_copy(small_arrays, root, monkeypatch)
+    small_arrays["val_images"] = small_arrays["val_images"] // 2
+    path = save(small_arrays, root / "bloodmnist.npz")
+    assert load(path, root).source == "file"
+    with pytest.raises(UserError, match="its MD5 is wrong"):
+        load("bloodmnist", root)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "bit flip", "not a zip"])
 def test_a_damaged_official_file_is_set_aside(small_arrays, tmp_path, monkeypatch, damage):
     root = tmp_path / "data"
@@ -214,6 +236,29 @@ def test_a_damaged_file_given_by_path(small_arrays, tmp_path):
     assert path.exists(), "a file of the user's own stays where it is"
 
 
+def test_any_flipped_bit_is_an_error_or_harmless(small_arrays, tmp_path):
+    path = tmp_path / "mine.npz"
+    save(small_arrays, path)
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    errors = 0
+    for position in rng.integers(0, len(good), 60).tolist() + list(range(4, 34)):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 2]) + good[position + 1 :])
+        try:
+            load(str(path))
+        except UserError as error:
+            assert "mine.npz" in str(error)
+            errors += 1
+    assert errors > 50
+
+
+def test_an_array_that_is_no_archive(tmp_path):
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    with pytest.raises(UserError, match=r"array\.npz is damaged"):
+        load(str(tmp_path / "array.npz"))
+
+
 def test_a_damaged_decoded_copy_is_named(small_arrays, tmp_path):
     path = save(small_arrays, tmp_path / "mine.npz")
     load(path)
@@ -225,8 +270,26 @@ def test_a_damaged_decoded_copy_is_named(small_arrays, tmp_path):
 def test_unknown_names_get_a_suggestion(tmp_path):
     with pytest.raises(UserError, match="Did you mean 'pathmnist'"):
         load("pathmist", tmp_path)
-    with pytest.raises(UserError, match=r"there is no file nowhere\.npz"):
-        load("nowhere.npz", tmp_path)
+    with pytest.raises(UserError, match=r"there is no file nowhere\.NPZ"):
+        load("nowhere.NPZ", tmp_path)
+    with pytest.raises(UserError, match="several labels per image"):
+        load("chestmnist", tmp_path)
+    with pytest.raises(UserError, match="three-dimensional"):
+        load("organmnist3d", tmp_path)
+
+
+def test_without_download_only_the_disk_counts(small_arrays, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data_module, "STAND_IN_SIZES", {"train": 40, "val": 10, "test": 10})
+    monkeypatch.setattr(data_module, "download", lambda *_: pytest.fail("a download was tried"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    root = tmp_path / "data"
+    assert load("auto", root, may_download=False).source == "synthetic"
+    with pytest.raises(UserError, match="download is off"):
+        load("bloodmnist", root, may_download=False)
+    save(small_arrays, root / "pathmnist.npz")
+    fake = OfficialSet("pathmnist", "http://127.0.0.1:9/x", md5(root / "pathmnist.npz"), ())
+    monkeypatch.setattr(data_module, "official_sets", lambda: {"pathmnist": fake})
+    assert load("auto", root, may_download=False).source == "download"
 
 
 def test_the_program_reports_data_errors_without_a_traceback(tmp_path):

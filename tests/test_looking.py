@@ -95,7 +95,7 @@ def test_curves(epochs, metric, tmp_path):
     values = np.linspace(0.1, 0.9, epochs).tolist()
     names = ("train_loss", "val_loss", f"train_{metric}", f"val_{metric}")
     history = dict.fromkeys(names, values)
-    plots.curves(history, [0.5] * 10 * epochs, "a title", tmp_path / "curves.png")
+    plots.curves(history, [0.5] * 10 * epochs, 10, "a title", tmp_path / "curves.png")
     picture = pixels(tmp_path / "curves.png")
     assert has_color(picture, plots.ORANGE)
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]

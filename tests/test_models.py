@@ -98,12 +98,26 @@ def test_the_cnn_counts_what_it_sees_not_where():
     torch.testing.assert_close(model(here), model(there), atol=1e-4, rtol=1e-3)
 
 
-def test_unet_skips_carry_information():
-    """With the way through the bottom cut, the U-Net's answer still depends on the image."""
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_each_unet_skip_carries_information(level):
+    """With everything cut but one skip, the U-Net's answer still depends on the image; with that
+    one cut too, it does not. The merging convolution sees the grown half first, the skip second."""
+    torch.manual_seed(0)
     model = segmentation.TinyUNet().eval()
-    for grow in (model.grow1, model.grow2, model.grow3):
-        torch.nn.init.zeros_(grow.weight)
-    assert (model(images(2, seed=1)) - model(images(2, seed=2))).abs().max() > 1e-4
+    merges = {1: model.up1[0], 2: model.up2[0], 3: model.up3[0]}
+    grows = {1: model.grow1, 2: model.grow2, 3: model.grow3}
+
+    def difference() -> float:
+        return (model(images(2, seed=1)) - model(images(2, seed=2))).abs().max().item()
+
+    with torch.no_grad():
+        grows[level].weight.zero_()
+        for other, merge in merges.items():
+            if other < level:
+                merge.weight[:, merge.in_channels // 2 :] = 0
+        assert difference() > 1e-7
+        merges[level].weight[:, merges[level].in_channels // 2 :] = 0
+        assert difference() == 0
 
 
 def test_unet_width_follows_base_channels():

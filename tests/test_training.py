@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import classification_train as classification
 import segmentation_train as segmentation
 from classification_models import CNNModel, LinearModel
-from segmentation_models import CombinedLoss, TinyUNet, calculate_iou
+from segmentation_models import CombinedLoss, LinearSegmentation, TinyUNet, calculate_iou
 
 CPU = torch.device("cpu")
 
@@ -196,12 +196,29 @@ def test_history_has_one_entry_an_epoch_and_training_helps():
     assert history["val_loss"][-1] < history["val_loss"][0]
 
 
-def test_early_stopping_waits_for_patience_epochs():
+TASKS = [
+    (classification.train_model, LinearModel, labelled, nn.CrossEntropyLoss, "val_acc"),
+    (segmentation.train_segmentation_model, LinearSegmentation, masked, CombinedLoss, "val_iou"),
+]
+both_tasks = pytest.mark.parametrize("train, make, loader, make_loss, metric", TASKS)
+
+
+@both_tasks
+def test_early_stopping_waits_for_patience_epochs(train, make, loader, make_loss, metric):
     """At a learning rate of zero nothing improves after the first epoch."""
-    history = classification.train_model(
-        LinearModel(), labelled(16), labelled(16), 50, 0.0, 0.0, 1, patience=3
-    )
-    assert len(history["val_acc"]) == 4  # the best one and three more
+    history = train(make(), loader(16), loader(16), 50, 0.0, 0.0, 1, patience=3)
+    assert len(history[metric]) == 4  # the best one and three more
+
+
+@both_tasks
+def test_weight_decay_shrinks_the_weights(train, make, loader, make_loss, metric):
+    def size(weight_decay):
+        torch.manual_seed(0)
+        model = make()
+        train(model, loader(16), loader(16), 1, 1e-2, weight_decay, 2)
+        return sum(p.abs().sum().item() for p in model.parameters() if p.ndim == 2)
+
+    assert size(30.0) < 0.8 * size(0.0)
 
 
 @pytest.mark.parametrize(
@@ -221,54 +238,77 @@ def test_has_stalled(values, patience, expected):
     assert segmentation.has_stalled(values, patience) is expected
 
 
-def test_the_schedule_sets_the_rate_of_every_step():
-    model, rates = LinearModel(), []
+@both_tasks
+def test_the_schedule_sets_the_rate_of_every_step(
+    train, make, loader, make_loss, metric, monkeypatch
+):
+    rates = []
 
-    class Spy(nn.CrossEntropyLoss):
-        def forward(self, logits, labels):
-            rates.append(float(seen_rate()))
-            return super().forward(logits, labels)
+    class Spy(torch.optim.AdamW):
+        def step(self, *args, **kwargs):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(*args, **kwargs)
 
-    def seen_rate():
-        return optimizers[0].param_groups[0]["lr"]
+    monkeypatch.setattr(torch.optim, "AdamW", Spy)
+    data = loader(24)
+    train(make(), data, data, 2, 0.1, 0.0, 3, schedule=lambda step: 1 / (step + 1))
+    assert rates == pytest.approx([0.1 / n for n in range(1, 7)])
 
-    optimizers = []
-    original = torch.optim.AdamW
 
-    class SpyAdamW(original):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            optimizers.append(self)
+@both_tasks
+def test_a_given_criterion_is_the_one_that_is_used(train, make, loader, make_loss, metric):
+    class Doubled(nn.Module):
+        def forward(self, predictions, targets):
+            return 2 * make_loss()(predictions, targets)
 
-    torch.optim.AdamW = SpyAdamW
-    try:
-        classification.train_model(
-            model,
-            labelled(24),
-            labelled(8),
-            1,
-            0.1,
-            0.0,
-            3,
-            criterion=Spy(),
-            schedule=lambda step: 1 / (step + 1),
-        )
-    finally:
-        torch.optim.AdamW = original
-    assert rates[:3] == pytest.approx([0.1, 0.05, 0.1 / 3])
+    plain, doubled = (
+        train(make_seeded(make), loader(8), loader(8), 1, 0.0, 0.0, 1, criterion=criterion)
+        for criterion in (None, Doubled())
+    )
+    assert doubled["val_loss"][0] == pytest.approx(2 * plain["val_loss"][0], rel=1e-5)
+
+
+def make_seeded(make):
+    torch.manual_seed(0)
+    return make()
+
+
+class Parrot(nn.Module):
+    """Answers the masks that it finds in the images' first channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        return images[:, :1]
 
 
 def test_evaluation_scores_each_image_by_itself():
-    model, loader = TinyUNet(base_channels=2).eval(), masked(10, batch_size=4)
-    result = segmentation.evaluate_segmentation_model(model, loader, "boxes")
-    ious = []
-    for batch in loader:
-        for image, mask in zip(batch["image"], batch["mask"], strict=True):
-            ious.append(calculate_iou(model(image[None]), mask[None]))
+    rng = np.random.default_rng(0)
+    answers = (rng.random((10, 1, 28, 28)) > 0.5).astype(np.float32)
+    truth = (rng.random((10, 1, 28, 28)) > rng.random((10, 1, 1, 1))).astype(np.float32)
+    truth[3], answers[3] = 0, 0  # nothing there, nothing found
+    pictures = torch.from_numpy(np.repeat(answers, 3, axis=1))
+    loader = DataLoader(DictDataset(pictures, torch.from_numpy(truth)), 4)
+    result = segmentation.evaluate_segmentation_model(Parrot(), loader, "boxes")
+    union = np.maximum(answers, truth).sum((1, 2, 3))
+    ious = np.where(union > 0, (answers * truth).sum((1, 2, 3)) / np.maximum(union, 1), 1.0)
     assert result["total_samples"] == 10
     assert result["dataset"] == "boxes"
-    assert result["mean_iou"] == pytest.approx(np.mean(ious), abs=1e-6)
-    assert result["std_iou"] == pytest.approx(np.std(ious), abs=1e-6)
+    assert result["mean_iou"] == pytest.approx(ious.mean(), abs=1e-6)
+    assert result["std_iou"] == pytest.approx(ious.std(), abs=1e-6) and ious.std() > 0.1
+
+
+def test_probabilities_that_are_not_finite_stop_before_the_loss():
+    model = LinearSegmentation()
+    torch.nn.init.constant_(model.layer.bias, math.nan)
+    loader, before = masked(8), state(model)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        segmentation.train_segmentation_epoch(model, loader, sgd(model), CombinedLoss(), CPU)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        segmentation.validate_segmentation_epoch(model, loader, CombinedLoss(), CPU)
+    assert torch.equal(before["layer.weight"], model.layer.weight)
 
 
 def test_the_seed_decides_the_weights():

@@ -1,0 +1,73 @@
+"""Calls the student's training function with a run's settings, and explains an early end."""
+
+import contextlib
+import inspect
+import shlex
+import time
+from collections.abc import Callable, Iterator
+
+from torch import nn
+from torch.utils.data import DataLoader
+
+from pathlab.errors import UserError
+from pathlab.recipes import make_schedule
+from pathlab.run import Run
+
+
+def train(
+    function: Callable,
+    model: nn.Module,
+    train_loader: DataLoader,
+    val_loader: DataLoader,
+    criterion: nn.Module,
+    run: Run,
+) -> dict[str, list[float]]:
+    """The history of `function`, which is train_model or train_segmentation_model.
+
+    A function with the original course's seven arguments alone works too; its run keeps the final
+    weights, and has no schedule, no early stopping and no way to resume.
+    """
+    settings = run.config
+    steps = run.steps_per_epoch(train_loader)
+    budget = (settings["epochs"], settings["learning_rate"], settings["weight_decay"], steps)
+    with explain_early_end(run):
+        if "run" in inspect.signature(function).parameters:
+            return function(
+                model,
+                train_loader,
+                val_loader,
+                *budget,
+                criterion=run.recorded(criterion),
+                schedule=make_schedule(settings["schedule"], steps * settings["epochs"]),
+                patience=settings["patience"],
+                run=run,
+            )
+        print(
+            f"note: {function.__name__} has no argument `run`, so only its final weights are kept: "
+            "no schedule, no early stopping, and --resume starts from the beginning."
+        )
+        began = time.perf_counter()
+        history = function(model, train_loader, val_loader, *budget)
+        run.keep_final(model, history, time.perf_counter() - began)
+        return history
+
+
+@contextlib.contextmanager
+def explain_early_end(run: Run) -> Iterator[None]:
+    """Around a training: say how to go on after Ctrl-C, and why a loss that is NaN may be so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        epochs = len(run.log["seconds"])
+        raise KeyboardInterrupt(
+            f"{epochs} finished epochs are saved. Continue after the last of them with:\n"
+            f"  python {run.config['task']}_main.py --resume {shlex.quote(str(run.folder))}"
+        ) from None
+    except FloatingPointError as error:
+        rate = run.config["learning_rate"]
+        raise UserError(
+            f"training stopped: {error}. The usual cause is a learning rate that is too high: "
+            f"yours is {rate:g}, try --learning-rate {rate / 10:g}. Other causes: a division by "
+            "zero or a log of zero in the model or the loss. "
+            f"The epochs before are in {run.folder}."
+        ) from error

@@ -1,0 +1,122 @@
+"""The blanks can be taken out, and modules written for the original course still run."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPO, environment
+
+BLANKS = (
+    "classification_models.py",
+    "classification_train.py",
+    "segmentation_models.py",
+    "segmentation_train.py",
+)
+BLANK = re.compile(r"^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION\n", re.DOTALL | re.MULTILINE)
+
+ORIGINAL_MODELS = """
+from torch import nn
+class LinearModel(nn.Module):
+    def __init__(self, num_classes=9):
+        super().__init__()
+        self.net = nn.Linear(2352, num_classes)
+    def forward(self, x):
+        return self.net(x.view(x.size(0), -1))
+def get_model(model_name, num_classes=9):
+    return LinearModel(num_classes)
+def count_parameters(model):
+    return sum(p.numel() for p in model.parameters())
+"""
+ORIGINAL_TRAIN = """
+import torch
+from torch import nn
+def train_epoch(model, train_loader, optimizer, criterion, device, max_steps=None):
+    for step, (images, labels) in enumerate(train_loader):
+        if step == max_steps:
+            break
+        optimizer.zero_grad()
+        criterion(model(images.to(device)), labels.to(device)).backward()
+        optimizer.step()
+    return 1.0, 0.5
+def validate_epoch(model, val_loader, criterion, device):
+    return 1.0, 0.5
+def train_model(model, train_loader, val_loader, epochs, learning_rate, weight_decay,
+                max_steps_per_epoch):
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
+    for epoch in range(epochs):
+        scores = train_epoch(model, train_loader, optimizer, nn.CrossEntropyLoss(), "cpu",
+                             max_steps_per_epoch)
+        scores += validate_epoch(model, val_loader, nn.CrossEntropyLoss(), "cpu")
+        for values, score in zip(history.values(), scores):
+            values.append(score)
+    return history
+"""
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """The top level and the plumbing of the repository, to be changed."""
+    folder = tmp_path / "copy"
+    shutil.copytree(REPO / "pathlab", folder / "pathlab")
+    for path in REPO.glob("*.py"):
+        shutil.copy(path, folder)
+    return folder
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment(), capture_output=True, text=True
+    )
+
+
+def test_without_the_solutions_every_module_imports_and_every_blank_says_so(copy):
+    blanks = 0
+    for name in BLANKS:
+        text, count = BLANK.subn(r"\1raise NotImplementedError\n", (copy / name).read_text())
+        assert "SOLUTION" not in text.split('"""', 2)[2], f"{name}: a mark stands alone"
+        (copy / name).write_text(text)
+        blanks += count
+    assert blanks > 25
+    for name in BLANKS:
+        done = python(copy, "-c", f"import {name.removesuffix('.py')}")
+        assert done.returncode == 0, done.stderr
+    for call in (
+        "import classification_models as m; m.CNNModel()",
+        "import classification_models as m; m.count_parameters(None)",
+        "import segmentation_models as m; m.TinyUNet()",
+        "import segmentation_models as m; m.calculate_iou(None, None)",
+        "import classification_train as t; t.train_epoch(None, None, None, None, None)",
+        "import classification_train as t; t.train_model(None, None, None)",
+        "import segmentation_train as t; t.evaluate_segmentation_model(None, None)",
+    ):
+        done = python(copy, "-c", call)
+        assert done.returncode == 1 and "NotImplementedError" in done.stderr, call
+
+
+def test_modules_of_the_original_course_run(copy, tissue_npz):
+    """They have seven arguments, no list of models, and know nothing of run folders."""
+    (copy / "classification_models.py").write_text(ORIGINAL_MODELS)
+    (copy / "classification_train.py").write_text(ORIGINAL_TRAIN)
+    arguments = ("--model", "linear", "--dataset", str(tissue_npz), "--epochs", "2")
+    done = python(copy, "classification_main.py", *arguments, "--output-dir", "out")
+    assert done.returncode == 0, done.stderr
+    assert "only its final weights are kept" in done.stdout
+    names = {path.name for path in (copy / "out").iterdir()}
+    assert {"best.safetensors", "metrics.csv", "results.json", "curves.png"} <= names
+    results = json.loads((copy / "out" / "results.json").read_text())
+    assert (results["epochs"], results["val_acc"], results["kept_epoch"]) == (2, 0.5, 2)
+    again = python(copy, "classification_main.py", *arguments, "--output-dir", "out")
+    assert again.returncode == 2 and "already holds a run" in again.stderr
+
+
+def test_a_training_that_returns_no_history_is_explained(copy, tissue_npz):
+    (copy / "classification_models.py").write_text(ORIGINAL_MODELS)
+    (copy / "classification_train.py").write_text(ORIGINAL_TRAIN.replace("return history", "pass"))
+    arguments = ("--model", "linear", "--dataset", str(tissue_npz))
+    done = python(copy, "classification_main.py", *arguments)
+    assert done.returncode == 2 and "returned NoneType, expected a dict" in done.stderr
