@@ -35,4 +35,4 @@ lint: $(STAMP)
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

@@ -85,7 +85,7 @@ class Run:
         sizes = " / ".join(f"{len(self.data.labels[split]):,}" for split in self.data.labels)
         print(
             f"{config['model']}: {parameters:,} parameters, on {device} "
-            f"({torch.get_num_threads()} threads)\n"
+            f"(threads: {torch.get_num_threads()})\n"
             f"{self.data.name}: {sizes} images (train / validation / test), "
             f"{self.data.num_classes} classes\n"
             f"recipe {config['recipe']}, seed {config['seed']} -> {self.folder}",
