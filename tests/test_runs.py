@@ -28,7 +28,7 @@ from pathlab.run import Run
 
 resource = pytest.importorskip("resource", reason="limits and signals of a Unix system")
 
-SMALL = ("--epochs", "5", "--batch-size", "64", "--no-plots", "--device", "cpu")
+SMALL = ("--epochs", "4", "--batch-size", "64", "--no-plots", "--device", "cpu")
 
 
 def start(script, *arguments, cwd) -> subprocess.Popen:
