@@ -221,8 +221,8 @@ class Run:
         write_json(self.folder / RESULTS, results)
         names = [f"best_{self.metric}", *test_scores]
         scores = "  ".join(f"{n} {results[n]:.4f}" for n in names if results[n] is not None)
-        print(f"{scores}\n{results['total_seconds']:.0f} s in all. Look at {self.folder}:")
-        print("  " + "  ".join(sorted(path.name for path in self.folder.glob("*.png"))))
+        print(f"{scores}\n{results['total_seconds']:.0f} s in all. The run is in {self.folder}:")
+        print("  " + "  ".join(sorted(path.name for path in self.folder.iterdir())))
 
     def _kept_epoch(self, history: dict[str, list[float]]) -> int:
         """Whose weights are in best.safetensors, from 1."""
