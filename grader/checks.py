@@ -1,0 +1,281 @@
+"""Checks that both parts use. All inputs are drawn fresh; all scores are computed here."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+
+import numpy as np
+
+from grader.feedback import Lost, place
+from grader.session import Session
+
+BATCH = 32
+STEPS = 100
+HIDDEN = 1000  # images that a trained model is scored on; their labels never leave this process
+TRAINING_CPU_SECONDS = 120  # for 100 steps; the reference's largest model takes 10 to 20
+MOST_WISHES = 1000  # batches that one call of the submission's code may take
+SEEDS = 3  # trainings that a threshold may take; the first that passes ends it
+
+TRAIN_EPOCH = ("model", "train_loader", "optimizer", "criterion", "device", "max_steps")
+TRAIN_MODEL = (
+    "model",
+    "train_loader",
+    "val_loader",
+    "epochs",
+    "learning_rate",
+    "weight_decay",
+    "max_steps_per_epoch",
+)
+
+
+def noise(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Images float32 [n, 3, 28, 28], uniform in [-1, 1]."""
+    return rng.uniform(-1, 1, (n, 3, 28, 28)).astype(np.float32)
+
+
+def seed_of(rng: np.random.Generator) -> int:
+    return int(rng.integers(1 << 31))
+
+
+@contextmanager
+def written_in(student: Session, module: str, name: str) -> Iterator[None]:
+    """Points lost inside are explained with the line where the submission defines `name`."""
+    try:
+        yield
+    except Lost as lost:
+        lost.args = (f"{lost}{place(student.submission, module, name)}",)
+        raise
+
+
+def forward(
+    student: Session, handle: str, images: np.ndarray, shape: tuple, what: str, mode: str = "eval"
+) -> np.ndarray:
+    """The model's answer, of the right shape and dtype and finite, or Lost."""
+    _, out = student.ask("forward", {"handle": handle, "mode": mode}, {"images": images})
+    answer = out.get("answer")
+    if answer is None or answer.dtype != np.float32 or answer.shape != shape:
+        got = "nothing" if answer is None else f"{answer.dtype} of shape {list(answer.shape)}"
+        raise Lost(f"{what}: float32 of shape {list(shape)}", got, _shape_cause(answer, shape))
+    if not np.isfinite(answer).all():
+        raise Lost(f"{what}: finite numbers", "NaN or infinite values")
+    return answer
+
+
+def _shape_cause(answer: np.ndarray | None, shape: tuple) -> str:
+    if answer is None:
+        return ""
+    if answer.ndim == 4 and answer.shape[1:] == (*shape[2:], shape[1]):
+        return "channels come last in your answer (NHWC); PyTorch wants them second (NCHW)."
+    if answer.ndim == 4 and answer.shape[2] == shape[2] - 1:
+        return (
+            f"the output is cropped to {answer.shape[2]}x{answer.shape[3]}: a pixel is lost on the "
+            "way down and up, where an odd size was halved and doubled."
+        )
+    if answer.shape == (shape[0], *shape[2:]):
+        return "the dimension of the channels is gone: unsqueeze(1) gives it back."
+    if len(shape) == 2 and answer.ndim == 2 and answer.shape[0] == shape[0]:
+        return (
+            "num_classes is not used for the last layer, or the layers are shared with another "
+            "model (a mutable default argument, a list at class level)."
+        )
+    if answer.shape[:1] != shape[:1] or answer.ndim < 2:
+        return "the batch was flattened away, or averaged; use flatten(start_dim=1)."
+    return ""
+
+
+def own_batches(batches: list[tuple[np.ndarray, np.ndarray]], taken: list) -> Callable:
+    """The function that hands out batches one by one, and notes in `taken` which were."""
+
+    def give(split: str, number) -> dict[str, np.ndarray]:
+        if type(number) is not int or not 0 <= number < len(batches):
+            raise Lost(f"batches 0 to {len(batches) - 1}", f"a wish for batch {str(number)[:50]}")
+        taken.append(number)
+        if len(taken) > MOST_WISHES:
+            raise Lost(f"{len(batches)} batches an epoch", f"{len(taken)} wishes for a batch")
+        images, targets = batches[number]
+        return {"images": images, "targets": targets}
+
+    return give
+
+
+def check_alone(student: Session, together: np.ndarray, images: np.ndarray, name: str) -> None:
+    """An image's answer does not depend on the other images. together: the answers in a batch."""
+    shape = (1, *together.shape[1:])
+    parts = [forward(student, "model", image[None], shape, name) for image in images]
+    gap = np.abs(together - np.concatenate(parts)).max()
+    if gap > 1e-4 * max(1, np.abs(together).max()):
+        raise Lost(
+            f"the same answer of {name} for an image alone and in a batch",
+            f"answers that differ by {gap:.2g}",
+            "the batch is mixed, by flatten() without start_dim=1 or a mean over dimension 0.",
+        )
+
+
+def check_linear(
+    name: str, straight: bool, x: np.ndarray, y: np.ndarray, middle: np.ndarray
+) -> None:
+    """Whether logits of images, of other images, and of the means of both are on a line."""
+    gap, span = np.abs(middle - (x + y) / 2).max(), np.abs(x - y).max()
+    if straight and (gap > 1e-3 * span or span == 0):
+        raise Lost(
+            f"{name}'s logits of the mean of two images: the mean of both images' logits",
+            "other logits",
+            f"there is an activation or another layer in {name}.",
+        )
+    if not straight and gap <= 1e-3 * span:
+        raise Lost(
+            f"{name} to be more than one linear map",
+            "logits that are linear in the image",
+            "the ReLU between the layers is missing.",
+        )
+
+
+def check_weights(
+    student: Session, rng: np.random.Generator, name: str, make: Callable[[str], object]
+) -> None:
+    """A model's parameters: the same at every call, all used, and its own.
+
+    make(handle): builds another model of the class `name` in the worker.
+    """
+    make("model")
+    images = noise(rng, 4)
+
+    def answer(handle: str = "model") -> np.ndarray:
+        _, out = student.ask("forward", {"handle": handle, "mode": "eval"}, {"images": images})
+        return out["answer"]
+
+    first = answer()
+    if not np.array_equal(first, answer()):
+        raise Lost(
+            f"{name} in evaluation mode to answer the same twice",
+            "two different answers",
+            "a layer is created in forward(), with new weights at every call, or dropout works in "
+            "evaluation mode too (F.dropout needs training=self.training).",
+        )
+    _, state = student.ask("state", {"handle": "model"})
+    shapes, _ = student.ask("build_shapes", {"handle": "model"})
+    # In evaluation mode: batch norm cancels the bias of the convolution before it in training mode.
+    _, out = student.ask("gradient", {"handle": "model", "mode": "eval"}, {"images": images})
+    dead = [parameter for parameter in shapes if not np.any(out.get(parameter, 0))]
+    if dead or not shapes:
+        raise Lost(
+            f"a gradient for every parameter of {name}",
+            f"none for {', '.join(dead[:3])}" + (" and more" if len(dead) > 3 else ""),
+            "a layer is made in __init__ and never used in forward, or the answer is detached.",
+        )
+    for parameter in shapes:
+        moved = state[parameter] + rng.normal(0, 0.5, state[parameter].shape).astype(np.float32)
+        student.ask("set_state", {"handle": "model"}, {**state, parameter: moved})
+        if np.array_equal(answer(), first):
+            raise Lost(
+                f"an answer of {name} that depends on the parameter {parameter}",
+                "the same answer whatever it is",
+                "the layer's output is not used.",
+            )
+    make("second")
+    before = answer("second")
+    student.ask("set_state", {"handle": "model"}, {n: np.zeros_like(a) for n, a in state.items()})
+    if not np.array_equal(answer("second"), before):
+        raise Lost(
+            f"two models of {name} with weights of their own",
+            "a change of one model changes the other",
+            "layers are shared: a mutable default argument (`layers=[]`), a list at class level, "
+            "or layers that are made outside of __init__.",
+        )
+
+
+def check_count(
+    student: Session, module: str, handle: str, what: str, shapes: dict[str, list[int]]
+) -> None:
+    """count_parameters of a model whose parameters have these shapes."""
+    right = sum(int(np.prod(shape)) for shape in shapes.values())
+    count, _ = student.ask("count_parameters", {"module": module, "handle": handle})
+    if count != right:
+        cause = "add up parameter.numel() over model.parameters()."
+        if count == len(shapes):
+            cause = "this counts the tensors, not their elements: add up parameter.numel()."
+        raise Lost(f"count_parameters of {what}: {right}", _whole(count), cause)
+
+
+def _whole(number: object) -> str:
+    return f"{number:g}" if isinstance(number, float) else str(number)[:50]
+
+
+def check_names(student: Session, found: dict, functions: dict[str, tuple[str, ...]]) -> None:
+    """Every name of the handout, and the functions' parameters in the order of the handout."""
+    missing = [name for name, about in found.items() if not about["kind"]]
+    if missing:
+        raise Lost(
+            "the names of the handout",
+            f"{', '.join(missing)} missing",
+            "a name is missing or misspelt; compare with the handout.",
+        )
+    for name, parameters in functions.items():
+        got = found[name]["parameters"]
+        if tuple(got[: len(parameters)]) != parameters:
+            raise Lost(
+                f"{name}({', '.join(parameters)})",
+                f"{name}({', '.join(map(str, got))})",
+                "the parameters have other names, or another order, than in the handout.",
+            )
+
+
+def trained_alone(run: Callable[..., float]) -> Callable[..., float]:
+    """Gives a training a worker of its own: nothing is left of an earlier one, and what it takes
+    of the processor is bounded, from the import of the modules to the last answer."""
+
+    @wraps(run)
+    def alone(student: Session, *args) -> float:
+        with student.fresh(TRAINING_CPU_SECONDS):
+            return run(student, *args)
+
+    return alone
+
+
+def threshold(name: str, unit: str, target: float, floor: float, run: Callable[[], float]) -> None:
+    """Points for a score of at least `target` in one of SEEDS trainings; between floor and target
+    the best one counts in proportion."""
+    scores = []
+    for _ in range(SEEDS):
+        scores.append(run())
+        if scores[-1] >= target:
+            return
+    best = max(scores)
+    raise Lost(
+        f"{name}: {unit} of at least {target:.2f} after {STEPS} steps of batch {BATCH}, in one of "
+        f"{SEEDS} trainings",
+        ", ".join(f"{score:.3f}" for score in scores),
+        "try a larger network, batch norm, or check that the input reaches every layer.",
+        fraction=float(np.clip((best - floor) / (target - floor), 0, 0.99)),
+    )
+
+
+def checkpoint(student: Session, stem: str) -> tuple[str, str]:
+    """(path of the weight file in the submission, name of its model), from the trusted copy."""
+    folder = student.submission
+    paths = [f"{stem}{suffix}" for suffix in (".safetensors", ".pt")]
+    found = [path for path in paths if (folder / path).is_file()]
+    if not found:
+        raise Lost(f"{paths[0]}, the weights of your best model", "no such file")
+    task = stem.rsplit("/", 1)[-1]
+    abouts = sorted((folder / "checkpoints").glob("*.json"), key=lambda p: (p.stem != task, p.name))
+    for path in abouts:
+        try:
+            model = json.loads(path.read_text())["model"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if isinstance(model, str) and len(model) < 50:
+            return found[0], model
+    raise Lost(f'checkpoints/{task}.json with {{"model": NAME}}', "no such file that can be read")
+
+
+def final(unit: str, target: float, floor: float, score: float) -> None:
+    """Points for a submitted checkpoint's score on fresh images."""
+    if score < target:
+        raise Lost(
+            f"{unit} of at least {target:.2f} on fresh images",
+            f"{score:.4f}",
+            "train longer, with augmentation and a decaying learning rate (`--recipe best`).",
+            fraction=float(np.clip((score - floor) / (target - floor), 0, 0.99)),
+        )

@@ -1,0 +1,73 @@
+"""Private images: what a submission is trained and scored on, drawn anew for every grading."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pathlab.boxes import draw_boxes, paint_boxes
+from pathlab.data import ImageData, load
+from pathlab.download import find_official, official_sets
+from pathlab.errors import UserError
+from pathlab.tissue import draw_split
+
+NUM_CLASSES = 9
+
+
+class PrivateImages:
+    """Images of one source.
+
+    dataset: "synthetic" draws fresh stand-in images. "auto" is PathMNIST if it is in data_root,
+    else "synthetic". Anything else is a data set of nine classes as pathlab.data.load takes it;
+    its images are public, so each is turned, mirrored and stained a little differently: a table of
+    the file's images is worthless. Raises UserError for data that cannot be used.
+    """
+
+    def __init__(self, dataset: str = "synthetic", data_root: str = "data"):
+        if dataset == "auto":
+            on_disk = find_official(official_sets()["pathmnist"], Path(data_root))
+            dataset = "pathmnist" if on_disk else "synthetic"
+        self.data: ImageData | None = None
+        if dataset != "synthetic":
+            self.data = load(dataset, data_root)
+            if self.data.num_classes != NUM_CLASSES:
+                raise UserError(
+                    f"grading needs {NUM_CLASSES} classes, {dataset} has {self.data.num_classes}"
+                )
+        self.name = self.data.name if self.data else "synthetic"
+
+    def tissue(
+        self, rng: np.random.Generator, n: int, split: str = "train"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Images float32 [n, 3, 28, 28] in [-1, 1] and labels int64 [n] of "train" or "val"."""
+        if self.data is None:
+            images, labels = draw_split(n, int(rng.integers(1 << 63)))
+        else:
+            chosen = rng.integers(len(self.data.labels[split]), size=n)
+            images = np.asarray(self.data.images[split][np.sort(chosen)])
+            labels = self.data.labels[split][np.sort(chosen)]
+            shuffled = rng.permutation(n)
+            images, labels = disguised(rng, images[shuffled]), labels[shuffled]
+        return images.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1, labels
+
+    def boxes(
+        self, rng: np.random.Generator, n: int, split: str = "train"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Images with boxes float32 [n, 3, 28, 28] and masks float32 [n, 1, 28, 28]."""
+        images, _ = self.tissue(rng, n, split)
+        painted, masks = paint_boxes((images + 1) / 2, draw_boxes(n, rng))
+        return painted * 2 - 1, masks
+
+
+def disguised(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
+    """uint8 [n, 28, 28, 3] or gray [n, 28, 28] -> uint8 [n, 28, 28, 3], each image as one of its
+    eight flips and quarter turns, with each channel's optical density times 0.95 to 1.05."""
+    if images.ndim == 3:
+        images = np.repeat(images[..., None], 3, axis=3)
+    turns, flips = rng.integers(4, size=len(images)), rng.random(len(images)) < 0.5
+    out = np.empty_like(images)
+    for turn in range(4):
+        out[turns == turn] = np.rot90(images[turns == turn], turn, axes=(1, 2))
+    out[flips] = out[flips, :, ::-1]
+    light = (out.astype(np.float32) + 1) / 256
+    stained = light ** rng.uniform(0.95, 1.05, (len(out), 1, 1, 3)).astype(np.float32)
+    return (256 * stained - 1).round().clip(0, 255).astype(np.uint8)
