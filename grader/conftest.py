@@ -52,7 +52,7 @@ def pytest_addoption(parser, pluginmanager):
 
 def pytest_configure(config):
     _check_order(config.invocation_params.args)
-    config.addinivalue_line("markers", "graded(number, title, points, slow): a test with points")
+    config.addinivalue_line("markers", "graded(number, title, points): a test with points")
     file = config.getoption("--results")
     config.stash[RESULTS] = Results(Path(file).absolute() if file else None)
     config.stash[RESULTS].write()  # no points yet, and nothing left of an earlier grading
@@ -76,8 +76,7 @@ def pytest_collection_modifyitems(config, items):
         mark = item.get_closest_marker("graded")
         if mark:
             number, title, points = mark.args
-            extra = number.startswith("3.")
-            results.verdicts[item.nodeid] = Verdict(number, title, points, "visible", extra=extra)
+            results.verdicts[item.nodeid] = Verdict(number, title, points, "visible")
     results.write()
 
 

@@ -28,7 +28,6 @@ class Verdict:
     visibility: str
     score: float = 0.0
     output: str = "This test was not reached."
-    extra: bool = False
 
 
 @dataclass
