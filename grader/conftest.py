@@ -4,13 +4,12 @@ Without --submission, the modules of this repository are graded.
 """
 
 import argparse
-import secrets
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from grader.checks import fresh_rng
 from grader.feedback import Lost, explain
 from grader.images import PrivateImages
 from grader.results import Results, Verdict, plain
@@ -77,6 +76,8 @@ def pytest_collection_modifyitems(config, items):
         if mark:
             number, title, points = mark.args
             results.verdicts[item.nodeid] = Verdict(number, title, points, "visible")
+    # The trainings last: each has a worker of its own, and the others share one.
+    items.sort(key=lambda item: "unless_fast" in getattr(item, "fixturenames", ()))
     results.write()
 
 
@@ -119,7 +120,7 @@ def private(request):
 
 
 @pytest.fixture
-def trainings(request):
+def unless_fast(request):
     """Named by a test that trains; `--fast` leaves it out."""
     if request.config.getoption("--fast"):
         pytest.skip("trainings are left out with --fast")
@@ -127,8 +128,7 @@ def trainings(request):
 
 @pytest.fixture
 def rng():
-    """Fresh for every grading: nothing that is asked can be known in advance."""
-    return np.random.default_rng(secrets.randbits(128))
+    return fresh_rng()
 
 
 @pytest.hookimpl(wrapper=True)

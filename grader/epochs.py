@@ -44,17 +44,28 @@ class Task:
     kind: str  # of the worker's probe
     make: type[reference.LinearProbe] | type[reference.MaskProbe]
     criterion: str
+    long_criterion: str  # of 100 steps, where it decides how good the model gets
     data: Callable[[np.random.Generator, tuple[int, ...]], Batches]
     metric_mistakes: dict[str, str]
 
-    def ask_epoch(self, student: Session, batches: Batches, handed: Callable, **args) -> list:
-        """Run an epoch of the submission on batches that `handed` gives out; the loss and the
-        metric that it claims."""
+    def train(self, student: Session, batches: Batches, taken: list, **args) -> list:
+        """Run a training epoch of the submission; the loss and the metric that it claims, and the
+        calls of backward(). taken: receives the numbers of the batches that it took."""
+        request = {"name": self.train_epoch, "training": True, "max_steps": None}
+        request |= {"optimizer": "sgd", "learning_rate": RATE}
+        return self._epoch(student, batches, taken, **{**request, **args})
+
+    def validate(self, student: Session, batches: Batches, taken: list) -> list:
+        return self._epoch(student, batches, taken, name=self.validate_epoch, training=False)
+
+    def _epoch(
+        self, student: Session, batches: Batches, taken: list, seconds: float = 60, **args
+    ) -> list:
         images = sum(len(b[0]) for b in batches)
         request = {"module": self.module, "handle": "probe", "is_mask": self.is_mask}
-        request |= {"criterion": self.criterion, "batches": len(batches), "images": images}
-        request |= {"optimizer": "sgd", "learning_rate": RATE, "max_steps": None, **args}
-        answer, _ = student.ask("epoch", request, batches=handed)
+        request |= {"criterion": self.criterion, "batches": len(batches), "images": images, **args}
+        handed = own_batches(batches, taken)
+        answer, _ = student.ask("epoch", request, batches=handed, seconds=seconds)
         return answer
 
 
@@ -68,6 +79,7 @@ CLASSIFICATION = Task(
     kind="linear",
     make=reference.LinearProbe,
     criterion="cross entropy",
+    long_criterion="cross entropy",
     data=labelled,
     metric_mistakes={
         "broadcast": "every prediction is compared with every label: labels have one dimension "
@@ -84,6 +96,7 @@ SEGMENTATION = Task(
     kind="mask",
     make=reference.MaskProbe,
     criterion="bce",
+    long_criterion="combined",
     data=masked,
     metric_mistakes={},
 )
@@ -172,14 +185,7 @@ def check_training_epoch(student: Session, rng: np.random.Generator, task: Task)
             break
     probe_with(student, task, state)
     taken: list[int] = []
-    found = task.ask_epoch(
-        student,
-        batches,
-        own_batches(batches, taken),
-        name=task.train_epoch,
-        training=True,
-        leftover=LEFTOVER,
-    )
+    found = task.train(student, batches, taken, leftover=LEFTOVER)
     _, after = student.ask("state", {"handle": "probe"})
     for order in (None, "zero_grad last"):  # both are right
         weights, answers = _after(task, state, batches, order)
@@ -226,14 +232,7 @@ def check_max_steps(student: Session, rng: np.random.Generator, task: Task) -> N
         state, batches = drawn(rng, task), task.data(rng, (8, 8, 8, 8, 8, 3))
         probe_with(student, task, state)
         taken: list[int] = []
-        found = task.ask_epoch(
-            student,
-            batches,
-            own_batches(batches, taken),
-            name=task.train_epoch,
-            training=True,
-            max_steps=wanted,
-        )
+        found = task.train(student, batches, taken, max_steps=wanted)
         _, after = student.ask("state", {"handle": "probe"})
 
         def trained(steps: int, after=after, state=state, batches=batches) -> list | None:
@@ -309,9 +308,7 @@ def check_validation(student: Session, rng: np.random.Generator, task: Task) -> 
     inside |= {"bias": np.array([TRAINING, RECORDING], np.float32), "seen": np.zeros(1, np.float32)}
     probe_with(student, task, inside, " mode")
     taken: list[int] = []
-    found = task.ask_epoch(
-        student, batches, own_batches(batches, taken), name=task.validate_epoch, training=False
-    )
+    found = task.validate(student, batches, taken)
     _, after = student.ask("state", {"handle": "probe"})
     for shift, words in causes.items():
         if close(found[0], outcome(shift).right[0]):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from grader import checks, epochs, trainings
-from grader.checks import noise, seed_of
+from grader.checks import fresh_rng, noise, seed_of
 from grader.feedback import Lost
 
 MODELS, TRAIN = "classification_models", "classification_train"
@@ -194,36 +194,26 @@ def accuracy_after_100_steps(student, rng, private, name: str) -> float:
     order, renumbered = rng.permutation(9), np.empty(9, np.int64)
     renumbered[order] = np.roll(order, 1)  # no class keeps its number
     labels, truth = renumbered[labels], renumbered[truth]
-    batches = [
-        (images[i : i + checks.BATCH], labels[i : i + checks.BATCH])
-        for i in range(0, len(images), checks.BATCH)
-    ]
-    request = {"module": TRAIN, "name": "train_epoch", "handle": "model", "is_mask": False}
-    request |= {"batches": len(batches), "images": len(images), "training": True}
-    request |= {"optimizer": "adam", "learning_rate": 1e-3, "criterion": "cross entropy"}
-    student.ask(
-        "epoch",
-        {**request, "max_steps": checks.STEPS},
-        batches=checks.own_batches(batches, []),
-        seconds=300,
-    )
+    trainings.train_100_steps(student, epochs.CLASSIFICATION, images, labels)
     return score()
 
 
 @graded("1.11", "MLP after 100 steps: accuracy 0.28", 1)
-def test_mlp_100(student, rng, private, trainings):
+def test_mlp_100(student, rng, private, unless_fast):
     run = lambda: accuracy_after_100_steps(student, rng, private, "MLPModel")  # noqa: E731
     checks.threshold("MLP", "accuracy", 0.28, 0.15, run)
 
 
 @graded("1.12", "CNN after 100 steps: accuracy 0.54", 3)
-def test_cnn_100(student, rng, private, trainings):
+def test_cnn_100(student, rng, private, unless_fast):
     run = lambda: accuracy_after_100_steps(student, rng, private, "CNNModel")  # noqa: E731
     checks.threshold("CNN", "accuracy", 0.54, 0.28, run)
 
 
-def final_accuracy(student, rng, private) -> float:
-    """Of the submitted checkpoint, on fresh images."""
+@pytest.fixture(scope="module")
+def final_accuracy(student, private) -> float:
+    """Of the submitted checkpoint, on fresh images, the same for both tests."""
+    rng = fresh_rng()
     path, model = checks.checkpoint(student, CHECKPOINT)
     student.ask("load", {"module": MODELS})
     request = {"module": MODELS, "name": "get_model", "args": [model], "seed": 0, "handle": "final"}
@@ -235,10 +225,10 @@ def final_accuracy(student, rng, private) -> float:
 
 
 @graded("1.13", "Final model: accuracy 0.90", 2)
-def test_final(student, rng, private):
-    checks.final("accuracy", 0.90, 0.70, final_accuracy(student, rng, private))
+def test_final(final_accuracy):
+    checks.final("accuracy", 0.90, 0.70, final_accuracy)
 
 
 @graded("3.1", "Extra credit: final accuracy 0.99", 10)
-def test_extra(student, rng, private):
-    checks.final("accuracy", 0.99, 0.97, final_accuracy(student, rng, private))
+def test_extra(final_accuracy):
+    checks.final("accuracy", 0.99, 0.97, final_accuracy)

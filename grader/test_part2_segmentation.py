@@ -273,36 +273,24 @@ def iou_after_100_steps(student, rng, private, name: str) -> float:
             f"an IoU of {start:.2f} before any training",
             "weights are in the source; only checkpoints/ may hold trained weights.",
         )
-    batches = [
-        (images[i : i + checks.BATCH], targets[i : i + checks.BATCH])
-        for i in range(0, len(images), checks.BATCH)
-    ]
-    request = {"module": TRAIN, "name": "train_segmentation_epoch", "handle": "model"}
-    request |= {"batches": len(batches), "images": len(images), "training": True}
-    request |= {"optimizer": "adam", "learning_rate": 1e-3, "criterion": "combined"}
-    student.ask(
-        "epoch",
-        {**request, "is_mask": True, "max_steps": checks.STEPS},
-        batches=checks.own_batches(batches, []),
-        seconds=300,
-    )
+    trainings.train_100_steps(student, epochs.SEGMENTATION, images, targets)
     return reference.iou(answer_of(student, hidden, name), truth)
 
 
 @graded("2.13", "MLP after 100 steps: IoU 0.38", 1)
-def test_mlp_100(student, rng, private, trainings):
+def test_mlp_100(student, rng, private, unless_fast):
     run = lambda: iou_after_100_steps(student, rng, private, "MLPSegmentation")  # noqa: E731
     checks.threshold("MLP", "IoU", 0.38, 0.20, run)
 
 
 @graded("2.14", "CNN after 100 steps: IoU 0.94", 1)
-def test_cnn_100(student, rng, private, trainings):
+def test_cnn_100(student, rng, private, unless_fast):
     run = lambda: iou_after_100_steps(student, rng, private, "CNNSegmentation")  # noqa: E731
     checks.threshold("CNN", "IoU", 0.94, 0.45, run)
 
 
 @graded("2.15", "U-Net after 100 steps: IoU 0.96", 2)
-def test_unet_100(student, rng, private, trainings):
+def test_unet_100(student, rng, private, unless_fast):
     run = lambda: iou_after_100_steps(student, rng, private, "TinyUNet")  # noqa: E731
     checks.threshold("U-Net", "IoU", 0.96, 0.45, run)
 
