@@ -14,7 +14,7 @@ from torch import nn
 from classification_dataset import create_dataloaders
 from classification_models import count_parameters, get_model
 from classification_train import train_model
-from pathlab.cli import common_parser, label_smoothing, settle
+from pathlab.cli import common_parser, label_smoothing, make_model, settle
 from pathlab.data import load
 from pathlab.device import make_deterministic, pick_device
 from pathlab.errors import run_command
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         augment=settings["augment"],
         seed=settings["seed"],
     )
-    model = get_model(settings["model"], data.num_classes).to(device)
+    model = make_model(get_model, settings, num_classes=data.num_classes).to(device)
     run = Run(folder, settings, data, metric="val_acc")
     run.announce(count_parameters(model), device)
 

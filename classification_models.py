@@ -60,18 +60,20 @@ class MLPModel(nn.Module):
         ### END SOLUTION
 
 
-def two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Two 3x3 convolutions, each followed by batch norm and ReLU. The image keeps its size.
+def two_convolutions(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Sequential:
+    """Two convolutions, each followed by batch norm and ReLU. The image keeps its size.
 
-    [B, in_channels, H, W] -> [B, out_channels, H, W]. The convolutions need no bias, since batch
-    norm has one. This is a building block for your CNN, if you want one.
+    [B, in_channels, H, W] -> [B, out_channels, H, W]. kernel_size is odd, and half of it is padded
+    on each side. The convolutions need no bias, since batch norm has one. This is a building block
+    for your CNN, if you want one.
     """
     ### BEGIN SOLUTION
+    k, pad = kernel_size, kernel_size // 2
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        nn.Conv2d(in_channels, out_channels, k, padding=pad, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(),
-        nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        nn.Conv2d(out_channels, out_channels, k, padding=pad, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(),
     )
@@ -86,19 +88,23 @@ class CNNModel(nn.Module):
     - the mean of each channel over the 7x7 positions (global average pooling): what is seen
       counts, where it is seen does not. That suits tissue, which has no up and no centre;
     - dropout of 0.2, then one linear layer from 128 channels to the logits.
+
+    What a keyword changes, `--width`, `--depth` and `--kernel-size` of classification_main.py can
+    set, and a sweep can search. The reference's: channels of the first stage (each later one has
+    twice as many), number of stages, size of all kernels.
     """
 
-    def __init__(self, num_classes: int = 9):
+    def __init__(
+        self, num_classes: int = 9, *, width: int = 32, depth: int = 3, kernel_size: int = 3
+    ):
         super().__init__()
         ### BEGIN SOLUTION
-        self.features = nn.Sequential(
-            two_convolutions(3, 32),
-            nn.MaxPool2d(2),
-            two_convolutions(32, 64),
-            nn.MaxPool2d(2),
-            two_convolutions(64, 128),
-        )
-        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(128, num_classes))
+        stages = [two_convolutions(3, width, kernel_size)]
+        for _ in range(depth - 1):
+            stages += [nn.MaxPool2d(2), two_convolutions(width, 2 * width, kernel_size)]
+            width = 2 * width
+        self.features = nn.Sequential(*stages)
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(width, num_classes))
         ### END SOLUTION
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -112,11 +118,14 @@ class CNNModel(nn.Module):
 MODELS = {"linear": LinearModel, "mlp": MLPModel, "cnn": CNNModel}
 
 
-def get_model(model_name: str, num_classes: int = 9) -> nn.Module:
-    """A new model by name: "linear", "mlp" or "cnn". Raises ValueError for any other name."""
+def get_model(model_name: str, num_classes: int = 9, **options: int) -> nn.Module:
+    """A new model by name: "linear", "mlp" or "cnn". Raises ValueError for any other name.
+
+    options: keywords of that model's own, such as width=64.
+    """
     if model_name not in MODELS:
         raise ValueError(f"unknown model {model_name!r}: choose one of {', '.join(MODELS)}")
-    return MODELS[model_name](num_classes)
+    return MODELS[model_name](num_classes, **options)
 
 
 def count_parameters(model: nn.Module) -> int:

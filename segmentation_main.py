@@ -10,7 +10,7 @@ import pathlab  # noqa: F401  before torch: it says how torch's threads wait
 
 # isort: split
 from pathlab.boxes import DIFFICULTIES
-from pathlab.cli import common_parser, settle
+from pathlab.cli import common_parser, make_model, positive_int, settle
 from pathlab.data import load
 from pathlab.device import make_deterministic, pick_device
 from pathlab.errors import run_command
@@ -32,6 +32,10 @@ def build_parser() -> argparse.ArgumentParser:
         choices=DIFFICULTIES,
         help="the colours of the boxes (default: published, the easiest)",
     )
+    parser.add_argument("--base-channels", type=positive_int, help="the U-Net's width")
+    parser.add_argument(
+        "--skips", action=argparse.BooleanOptionalAction, help="whether the U-Net has them"
+    )
     return parser
 
 
@@ -50,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         difficulty=settings["difficulty"],
         seed=settings["seed"],
     )
-    model = get_segmentation_model(settings["model"]).to(device)
+    model = make_model(get_segmentation_model, settings).to(device)
     run = Run(folder, settings, data, metric="val_iou")
     run.announce(count_parameters(model), device)
 

@@ -64,18 +64,20 @@ class MLPSegmentation(nn.Module):
         ### END SOLUTION
 
 
-def two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Two 3x3 convolutions, each with batch norm and ReLU. The image keeps its size.
+def two_convolutions(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Sequential:
+    """Two convolutions, each with batch norm and ReLU. The image keeps its size.
 
-    [B, in_channels, H, W] -> [B, out_channels, H, W]. The convolutions need no bias, since batch
-    norm has one. The building block of the two models below.
+    [B, in_channels, H, W] -> [B, out_channels, H, W]. kernel_size is odd, and half of it is padded
+    on each side. The convolutions need no bias, since batch norm has one. The building block of the
+    two models below.
     """
     ### BEGIN SOLUTION
+    k, pad = kernel_size, kernel_size // 2
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        nn.Conv2d(in_channels, out_channels, k, padding=pad, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(),
-        nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        nn.Conv2d(out_channels, out_channels, k, padding=pad, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(),
     )
@@ -89,24 +91,30 @@ class CNNSegmentation(nn.Module):
     128 at 7x7; then a 2x2 transposed convolution with stride 2 and two_convolutions to 64 at
     14x14, the same to 32 at 28x28, and a 1x1 convolution to the logits. Everything that the decoder
     knows has passed through the 7x7 bottleneck.
+
+    Keywords that segmentation_main.py can set (`--width`, `--kernel-size`): width, the channels at
+    28x28, of which each level below has twice as many, and the size of all two_convolutions.
     """
 
-    def __init__(self, in_channels: int = 3, out_channels: int = 1):
+    def __init__(
+        self, in_channels: int = 3, out_channels: int = 1, *, width: int = 32, kernel_size: int = 3
+    ):
         super().__init__()
         ### BEGIN SOLUTION
+        w, k = width, kernel_size
         self.encoder = nn.Sequential(
-            two_convolutions(in_channels, 32),
+            two_convolutions(in_channels, w, k),
             nn.MaxPool2d(2),
-            two_convolutions(32, 64),
+            two_convolutions(w, 2 * w, k),
             nn.MaxPool2d(2),
-            two_convolutions(64, 128),
+            two_convolutions(2 * w, 4 * w, k),
         )
         self.decoder = nn.Sequential(
-            nn.ConvTranspose2d(128, 64, kernel_size=2, stride=2),
-            two_convolutions(64, 64),
-            nn.ConvTranspose2d(64, 32, kernel_size=2, stride=2),
-            two_convolutions(32, 32),
-            nn.Conv2d(32, out_channels, kernel_size=1),
+            nn.ConvTranspose2d(4 * w, 2 * w, kernel_size=2, stride=2),
+            two_convolutions(2 * w, 2 * w, k),
+            nn.ConvTranspose2d(2 * w, w, kernel_size=2, stride=2),
+            two_convolutions(w, w, k),
+            nn.Conv2d(w, out_channels, kernel_size=1),
         )
         ### END SOLUTION
 
@@ -126,22 +134,35 @@ class TinyUNet(nn.Module):
     3x3 -> 7x7, since 7 is odd); its output is concatenated along the channels with the encoder's
     features of the same size, not added; and two_convolutions merges both to the same number of
     channels as the encoder has there. A 1x1 convolution makes the logits.
+
+    Keywords that segmentation_main.py can set (`--kernel-size`, `--no-skips`): the size of all
+    two_convolutions, and skips=False, which puts zeros in the place of the encoder's features: the
+    same network with nothing to see there.
     """
 
-    def __init__(self, in_channels: int = 3, out_channels: int = 1, base_channels: int = 16):
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        base_channels: int = 16,
+        *,
+        kernel_size: int = 3,
+        skips: bool = True,
+    ):
         super().__init__()
         ### BEGIN SOLUTION
-        c = base_channels
-        self.down1 = two_convolutions(in_channels, c)
-        self.down2 = two_convolutions(c, 2 * c)
-        self.down3 = two_convolutions(2 * c, 4 * c)
-        self.bottom = two_convolutions(4 * c, 8 * c)
+        c, k = base_channels, kernel_size
+        self.skips = skips
+        self.down1 = two_convolutions(in_channels, c, k)
+        self.down2 = two_convolutions(c, 2 * c, k)
+        self.down3 = two_convolutions(2 * c, 4 * c, k)
+        self.bottom = two_convolutions(4 * c, 8 * c, k)
         self.grow3 = nn.ConvTranspose2d(8 * c, 4 * c, kernel_size=3, stride=2)
-        self.up3 = two_convolutions(8 * c, 4 * c)
+        self.up3 = two_convolutions(8 * c, 4 * c, k)
         self.grow2 = nn.ConvTranspose2d(4 * c, 2 * c, kernel_size=2, stride=2)
-        self.up2 = two_convolutions(4 * c, 2 * c)
+        self.up2 = two_convolutions(4 * c, 2 * c, k)
         self.grow1 = nn.ConvTranspose2d(2 * c, c, kernel_size=2, stride=2)
-        self.up1 = two_convolutions(2 * c, c)
+        self.up1 = two_convolutions(2 * c, c, k)
         self.head = nn.Conv2d(c, out_channels, kernel_size=1)
         ### END SOLUTION
 
@@ -152,6 +173,8 @@ class TinyUNet(nn.Module):
         skip2 = self.down2(F.max_pool2d(skip1, 2))  # [B, 2c, 14, 14]
         skip3 = self.down3(F.max_pool2d(skip2, 2))  # [B, 4c, 7, 7]
         x = self.bottom(F.max_pool2d(skip3, 2))  # [B, 8c, 3, 3]
+        if not self.skips:
+            skip1, skip2, skip3 = (torch.zeros_like(skip) for skip in (skip1, skip2, skip3))
         x = self.up3(torch.cat([self.grow3(x), skip3], dim=1))  # [B, 4c, 7, 7]
         x = self.up2(torch.cat([self.grow2(x), skip2], dim=1))  # [B, 2c, 14, 14]
         x = self.up1(torch.cat([self.grow1(x), skip1], dim=1))  # [B, c, 28, 28]
@@ -168,12 +191,15 @@ MODELS = {
 
 
 def get_segmentation_model(
-    model_name: str, in_channels: int = 3, out_channels: int = 1
+    model_name: str, in_channels: int = 3, out_channels: int = 1, **options: int
 ) -> nn.Module:
-    """A new model by name: "linear", "mlp", "cnn" or "unet". ValueError for any other name."""
+    """A new model by name: "linear", "mlp", "cnn" or "unet". ValueError for any other name.
+
+    options: keywords of that model's own, such as kernel_size=5.
+    """
     if model_name not in MODELS:
         raise ValueError(f"unknown model {model_name!r}: choose one of {', '.join(MODELS)}")
-    return MODELS[model_name](in_channels, out_channels)
+    return MODELS[model_name](in_channels, out_channels, **options)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from pathlab.data import is_archive
@@ -10,6 +11,9 @@ from pathlab.recipes import MODELS, RECIPES, SCHEDULES
 from pathlab.run import CHECKPOINT, RESULTS, read_config
 
 DEFAULTS = {"model": "cnn", "dataset": "auto", "seed": 0, "recipe": "explore"}
+# Keywords of a model's __init__ that can be given as flags; None leaves them to the model.
+OPTIONS = {"width": None, "depth": None, "kernel_size": None}
+U_NET_OPTIONS = {"base_channels": None, "skips": None}
 LOCAL = {"data_root": "./data", "device": "auto"}  # may change when a run is resumed
 
 
@@ -34,13 +38,13 @@ def common_parser(task: str) -> argparse.ArgumentParser:
         "name, synthetic, or the path of an .npz file in the MedMNIST layout",
     )
     add("--data-root", help="where data sets are kept (default: ./data)")
-    add("--epochs", "--num_epochs", type=_positive_int, help="passes over the training images")
+    add("--epochs", "--num_epochs", type=positive_int, help="passes over the training images")
     add(
         "--max-steps",
         type=_not_negative_int,
         help="batches per epoch at most; 0 is no limit, as is --epochs above 1",
     )
-    add("--batch-size", type=_positive_int, help="images in a training batch")
+    add("--batch-size", type=positive_int, help="images in a training batch")
     add("--learning-rate", "--learning_rate", type=_positive_float, help="of AdamW")
     add("--weight-decay", "--weight_decay", type=_not_negative_float, help="of AdamW")
     add("--schedule", choices=SCHEDULES, help="how the learning rate changes over the steps")
@@ -50,6 +54,9 @@ def common_parser(task: str) -> argparse.ArgumentParser:
         help="whose weights are kept (best.safetensors) and tested: those of the best validation "
         "epoch, or of the last one",
     )
+    add("--width", type=positive_int, help="of the network, if the model has that keyword")
+    add("--depth", type=positive_int, help="the same; see the docstrings of the models")
+    add("--kernel-size", type=_odd_int, help="the same")
     add("--patience", type=_not_negative_int, help="stop after so many epochs without a new best")
     add("--seed", type=_not_negative_int, help="of everything random (default: 0)")
     add("--device", help="auto (default), cpu, cuda, cuda:1, mps")
@@ -79,9 +86,9 @@ def settle(args: argparse.Namespace, task: str) -> tuple[dict, Path | None]:
     Raises UserError for flags that contradict the run being resumed, and for a folder that holds
     another run.
     """
-    defaults = {**DEFAULTS, **LOCAL}
+    defaults = {**DEFAULTS, **LOCAL, **OPTIONS}
     if task == "segmentation":
-        defaults["difficulty"] = "published"
+        defaults |= {"difficulty": "published", **U_NET_OPTIONS}
     names = [*defaults, *RECIPES[task]["explore"]]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.resume is not None:
@@ -99,6 +106,25 @@ def settle(args: argparse.Namespace, task: str) -> tuple[dict, Path | None]:
             "--output-dir."
         )
     return settings, out
+
+
+def make_model(make: Callable, settings: dict, **arguments):
+    """make(model's name, **arguments), with the options of the model that the settings give.
+
+    Raises UserError for options that the model does not take, or cannot be made with.
+    """
+    given = {name: settings.get(name) for name in {**OPTIONS, **U_NET_OPTIONS}}
+    options = {name: value for name, value in given.items() if value is not None}
+    try:
+        return make(settings["model"], **arguments, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        if not options:
+            raise
+        flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
+        raise UserError(
+            f"the model {settings['model']} cannot be made with {flags}: {error}. Give its "
+            "__init__ that keyword (and let get_model pass it on), or leave the flag out."
+        ) from error
 
 
 def _settle_resume(args: argparse.Namespace, task: str, given: dict) -> tuple[dict, Path]:
@@ -157,8 +183,16 @@ def _not_negative_float(text: str) -> float:
     return _number(text, float, 0, False, "zero or a positive number, such as 0.0001")
 
 
-def _positive_int(text: str) -> int:
+def positive_int(text: str) -> int:
+    """argparse type: a whole number from 1."""
     return _number(text, int, 0, True, "a whole number from 1")
+
+
+def _odd_int(text: str) -> int:
+    value = _number(text, int, 0, True, "an odd whole number, such as 3")
+    if value % 2 == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an odd whole number, such as 3")
+    return value
 
 
 def _not_negative_int(text: str) -> int:

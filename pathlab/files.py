@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pathlab.errors import UserError
 
@@ -82,14 +82,22 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
     """Hold the lock that belongs to `path`; other processes wait. A killed holder lets go of it.
 
-    The lock is an empty hidden file beside `path`, which stays there.
+    The lock is an empty hidden file beside `path`, which stays there. Without `wait`, raises
+    UserError where another process holds it.
     """
     make_folder(path.parent)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"another process is working in {path}; wait for its end.") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def make_folder(path: Path) -> None:

@@ -41,7 +41,7 @@ TRAIN_END = (
 TRAIN_RETURN = TRAIN_END + "    return total_loss / seen, total_correct / seen"
 VAL_START = "    model.eval()\n    device = torch.device(device)\n"
 UP1 = "x = self.up1(torch.cat([self.grow1(x), skip1], dim=1))"
-MADE_UP1 = "self.up1 = two_convolutions(2 * c, c)"
+MADE_UP1 = "self.up1 = two_convolutions(2 * c, c, k)"
 HEAD = "return torch.sigmoid(self.head(x))"
 DICE = "dice = (2 * overlap + self.smooth) / (total + self.smooth)"
 OPTIMIZER = "optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, "
@@ -94,7 +94,7 @@ MUTANTS = [
     Mutant(
         "num_classes ignored",
         CM,
-        [("nn.Linear(128, num_classes)", "nn.Linear(128, 9)")],
+        [("nn.Linear(width, num_classes)", "nn.Linear(width, 9)")],
         "1.2",
         "num_cl",
     ),
@@ -121,10 +121,8 @@ MUTANTS = [
         [
             (FEATURES, "features = self.features(images.flatten(1))[..., None, None]"),
             (
-                "self.features = nn.Sequential(\n            two_convolutions(3, 32),\n"
-                "            nn.MaxPool2d(2),\n            two_convolutions(32, 64),\n"
-                "            nn.MaxPool2d(2),\n            two_convolutions(64, 128),\n",
-                "self.features = nn.Sequential(\n            nn.Linear(2352, 128),\n nn.ReLU(),\n",
+                "self.features = nn.Sequential(*stages)\n",
+                "self.features = nn.Sequential(nn.Linear(2352, width), nn.ReLU())\n",
             ),
         ],
         "1.4",
@@ -549,7 +547,7 @@ MUTANTS = [
         SM,
         [
             (UP1, "x = self.up1(self.grow1(x) + skip1)"),
-            (MADE_UP1, "self.up1 = two_convolutions(c, c)"),
+            (MADE_UP1, "self.up1 = two_convolutions(c, c, k)"),
         ],
         "2.5",
         "added instead of concatenated",
@@ -557,7 +555,7 @@ MUTANTS = [
     Mutant(
         "skips missing",
         SM,
-        [(UP1, "x = self.up1(self.grow1(x))"), (MADE_UP1, "self.up1 = two_convolutions(c, c)")],
+        [(UP1, "x = self.up1(self.grow1(x))"), (MADE_UP1, "self.up1 = two_convolutions(c, c, k)")],
         "2.5",
         "28x28 is missing",
     ),
@@ -570,7 +568,7 @@ MUTANTS = [
                 "x = self.up1(torch.cat([self.grow1(x),"
                 " F.interpolate(skip2, scale_factor=2)], dim=1))",
             ),
-            (MADE_UP1, "self.up1 = two_convolutions(3 * c, c)"),
+            (MADE_UP1, "self.up1 = two_convolutions(3 * c, c, k)"),
         ],
         "2.5",
         "wrong level",

@@ -125,6 +125,48 @@ def test_unet_width_follows_base_channels():
     assert count(segmentation.TinyUNet(base_channels=8)) < count(segmentation.TinyUNet()) / 3
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cnn", {"width": 8}),
+        ("cnn", {"depth": 2}),
+        ("cnn", {"depth": 5}),
+        ("cnn", {"kernel_size": 5}),
+    ],
+)
+def test_options_of_the_cnn_change_its_size_and_not_its_answers_shape(name, options):
+    model = classification.get_model(name, **options)
+    assert model(images(2)).shape == (2, 9)
+    assert classification.count_parameters(model) != classification.count_parameters(
+        classification.get_model(name)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("cnn", {"width": 8}), ("cnn", {"kernel_size": 1}), ("unet", {"kernel_size": 7})],
+)
+def test_options_of_segmenters_change_their_size_and_not_their_answers_shape(name, options):
+    model = segmentation.get_segmentation_model(name, **options)
+    assert model(images(2)).shape == (2, 1, 28, 28)
+    assert segmentation.count_parameters(model) != segmentation.count_parameters(
+        segmentation.get_segmentation_model(name)
+    )
+
+
+def test_a_unet_without_skips_knows_only_what_came_through_the_bottom():
+    """The same weights; 3x3 positions of the bottom, and no detail."""
+    torch.manual_seed(0)
+    model = segmentation.TinyUNet(skips=False).eval()
+    with_skips = segmentation.TinyUNet().eval()
+    with_skips.load_state_dict(model.state_dict())
+    assert not torch.equal(model(images(2)), with_skips(images(2)))
+    with torch.no_grad():
+        model.bottom[0].weight.zero_()
+        one, other = model(images(1, seed=1)), model(images(1, seed=2))
+    torch.testing.assert_close(one, other, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("get", [classification.get_model, segmentation.get_segmentation_model])
 def test_unknown_names_are_refused_with_the_choices(get):
     with pytest.raises(ValueError, match=r"resnet.*linear"):
