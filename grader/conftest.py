@@ -1,4 +1,4 @@
-"""pytest grader [--submission FOLDER_OR_ZIP] [--results FILE] [--fast]
+"""pytest grader [--submission FOLDER_OR_ZIP] [--results FILE] [--report FILE] [--fast]
 
 Without --submission, the modules of this repository are graded.
 """
@@ -12,7 +12,7 @@ import pytest
 from grader.checks import fresh_rng
 from grader.feedback import Lost, explain
 from grader.images import PrivateImages
-from grader.results import Results, Verdict, plain
+from grader.results import NOT_GRADED, Results, Verdict, plain
 from grader.sandbox import Isolation, Limits, best_isolation
 from grader.session import Session, StudentError, WorkerEnded
 from grader.submission import BadSubmission, take
@@ -31,6 +31,7 @@ def pytest_addoption(parser, pluginmanager):
     group = parser.getgroup("grader")
     group.addoption("--submission", default=str(REPO), help="folder or zip to grade")
     group.addoption("--results", help="write Gradescope's results.json here, after every test")
+    group.addoption("--report", help="write the same as an HTML page here, after every test")
     group.addoption("--fast", action="store_true", help="leave the trainings out (no points)")
     group.addoption("--isolation", choices=[kind.value for kind in Isolation])
     group.addoption(
@@ -52,8 +53,11 @@ def pytest_addoption(parser, pluginmanager):
 def pytest_configure(config):
     _check_order(config.invocation_params.args)
     config.addinivalue_line("markers", "graded(number, title, points): a test with points")
-    file = config.getoption("--results")
-    config.stash[RESULTS] = Results(Path(file).absolute() if file else None)
+    files = (config.getoption(option) for option in ("--results", "--report"))
+    config.stash[RESULTS] = Results(
+        *(Path(file).absolute() if file else None for file in files),
+        plain(Path(config.getoption("--submission")).absolute().name),
+    )
     config.stash[RESULTS].write()  # no points yet, and nothing left of an earlier grading
 
 
@@ -64,7 +68,7 @@ def _check_order(arguments) -> None:
     for argument in map(str, arguments):
         if Path(argument.split("::")[0]).resolve().is_relative_to(HERE):
             return
-        if argument in ("--submission", "--results"):
+        if argument in ("--submission", "--results", "--report"):
             raise pytest.UsageError(f"write `{argument}=PATH`, or `grader` before {argument}")
 
 
@@ -152,7 +156,7 @@ def pytest_runtest_makereport(item, call):
     elif isinstance(error, BadSubmission):
         text = f"The submission cannot be graded: {error}."
     elif isinstance(error, pytest.skip.Exception):
-        text = f"Not graded: {error}"
+        text = f"{NOT_GRADED}{error}"
     else:
         # Also the way of answers that have another form than the worker gives them: forged ones.
         text = (

@@ -1,12 +1,16 @@
 """The list of verdicts, in Gradescope's format; written by the trusted side alone."""
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pathlab.files import write_json
+from grader.report import page
+from pathlab.files import write_atomically, write_json
 
 MAX_TEXT = 4000  # characters that a test may say
+PARTS = {"Part 1": "1.", "Part 2": "2.", "Extra credit": "3."}  # how their tests' numbers begin
+NOT_REACHED, NOT_GRADED = "This test was not reached.", "Not graded: "
 
 
 def plain(text: str, limit: int = MAX_TEXT) -> str:
@@ -27,24 +31,60 @@ class Verdict:
     max_score: float
     visibility: str
     score: float = 0.0
-    output: str = "This test was not reached."
+    output: str = NOT_REACHED
+
+    @property
+    def state(self) -> str:
+        """ "passed", "partly", "lost" or "not graded"."""
+        if self.score >= self.max_score:
+            return "passed"
+        if self.score > 0:
+            return "partly"
+        return "not graded" if self.output.startswith((NOT_REACHED, NOT_GRADED)) else "lost"
 
 
 @dataclass
 class Results:
-    """All verdicts, in order, and the file that always tells how far the grading is."""
+    """All verdicts, in order, and the files that always tell how far the grading is.
+
+    file: results.json; report: the same as an HTML page; name: of the submission, plain text.
+    """
 
     file: Path | None
+    report: Path | None = None
+    name: str = ""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def read(cls, file: Path) -> "Results":
+        """What `write` wrote. Raises OSError, ValueError, KeyError or TypeError for other files."""
+        value = json.loads(file.read_text())
+        names = ("number", "name", "max_score", "visibility", "score", "output")
+        verdicts = [Verdict(*(test[name] for name in names)) for test in value["tests"]]
+        verdicts = {verdict.number: verdict for verdict in verdicts}
+        notes = value["output"].splitlines()
+        return cls(None, None, "", verdicts, notes, time.monotonic() - value["execution_time"])
 
     @property
     def score(self) -> float:
         return round(sum(verdict.score for verdict in self.verdicts.values()), 2)
 
+    @property
+    def parts(self) -> dict[str, tuple[float, float]]:
+        """For each part (points, most points)."""
+        parts = {}
+        for part, start in PARTS.items():
+            verdicts = [v for v in self.verdicts.values() if v.number.startswith(start)]
+            points = round(sum(verdict.score for verdict in verdicts), 2)
+            parts[part] = (points, sum(verdict.max_score for verdict in verdicts))
+        return parts
+
     def write(self) -> None:
-        """Atomically; does nothing without a file."""
+        """Atomically; only the files that are wanted."""
+        if self.report is not None:
+            write_atomically(self.report, page(self).encode())
         if self.file is None:
             return
         tests = [
@@ -59,16 +99,7 @@ class Results:
             }
             for verdict in self.verdicts.values()
         ]
-        parts = [("Part 1", "1."), ("Part 2", "2."), ("Extra credit", "3.")]
-        board = [
-            {
-                "name": name,
-                "value": round(
-                    sum(v.score for v in self.verdicts.values() if v.number.startswith(start)), 2
-                ),
-            }
-            for name, start in parts
-        ]
+        board = [{"name": part, "value": points} for part, (points, _) in self.parts.items()]
         write_json(
             self.file,
             {

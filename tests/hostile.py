@@ -706,7 +706,11 @@ def secrets(path):
     text = open(path, "rb").read(1 << 20)
     return text if b"HOSTILE_SECRET" in text else False
 attempt("environ", lambda: os.environ["HOSTILE_SECRET"])
-for pid in os.listdir("/proc") if os.access("/proc", os.R_OK) else range(1, 3):
+try:
+    pids = os.listdir("/proc")
+except OSError:
+    pids = range(1, 300)
+for pid in pids:
     attempt("environ", lambda: secrets(f"/proc/{pid}/environ"))
 for pid in {1, os.getppid()} - {0}:
     attempt("memory", lambda: open(f"/proc/{pid}/mem", "rb") and False or pid == os.getppid() == 0)
