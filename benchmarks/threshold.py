@@ -1,10 +1,10 @@
-"""How often a CNN passes the grader's 100-step threshold, and the rule of up to three trainings.
+"""How often a model passes the grader's 100-step threshold, and the rule of up to three trainings.
 
-python -m benchmarks.threshold RUNS WIDTH [WIDTH ...]
+python -m benchmarks.threshold RUNS NAME [NAME ...]
 
-WIDTH is the first block's channels of the plain three-block CNN (w, 2w, 4w; batch norm, max-pool,
-flatten), or "reference" for CNNModel. Every run has fresh images, weights and order, as a grading
-has. One thread.
+NAME is one of the reference's models (mlp, cnn, segmentation-mlp, segmentation-cnn, unet), or the
+first block's channels of a plain three-block CNN (w, 2w, 4w; batch norm, max-pool, flatten). Every
+run has fresh images, weights and order, as a grading has. One thread.
 """
 
 import sys
@@ -14,10 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from classification_models import CNNModel
+import classification_models as classification
+import segmentation_models as segmentation
+from pathlab.boxes import draw_boxes, paint_boxes
 from pathlab.tissue import draw_split
 
-STEPS, BATCH, HIDDEN, TARGET, SEEDS = 100, 32, 1000, 0.54, 3
+STEPS, BATCH, HIDDEN, SEEDS = 100, 32, 1000, 3
+TARGETS = {"mlp": 0.28, "segmentation-mlp": 0.38, "segmentation-cnn": 0.94, "unet": 0.96}
+CNN_TARGET = 0.54
 
 
 def plain_cnn(width: int) -> nn.Module:
@@ -29,43 +33,62 @@ def plain_cnn(width: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(9 * channels, 9))
 
 
-def tissue(n: int, seed: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    images, labels = draw_split(n, seed)
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1, torch.from_numpy(
-        labels
-    )
+def make(name: str) -> nn.Module:
+    if name.isdigit():
+        return plain_cnn(int(name))
+    if name in ("mlp", "cnn"):
+        return classification.get_model(name)
+    return segmentation.get_segmentation_model(name.removeprefix("segmentation-"))
 
 
-def accuracy(make, run: int) -> float:
+def draw(name: str, n: int, seed: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images [n, 3, 28, 28] in [-1, 1] with labels [n], or with masks [n, 1, 28, 28]."""
+    images, targets = draw_split(n, seed)
+    images = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    if is_segmenter(name):
+        images, targets = paint_boxes(images, draw_boxes(n, np.random.default_rng(seed)))
+    return torch.from_numpy(images * 2 - 1), torch.from_numpy(targets)
+
+
+def is_segmenter(name: str) -> bool:
+    return name == "unet" or name.startswith("segmentation")
+
+
+def score(name: str, run: int) -> float:
+    """Accuracy, or mean IoU, after one training."""
     torch.manual_seed(run)
-    model = make()
+    model = make(name)
+    loss = segmentation.CombinedLoss() if is_segmenter(name) else nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    images, labels = tissue(STEPS * BATCH, [run, 1])
-    for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+    images, targets = draw(name, STEPS * BATCH, [run, 1])
+    for x, y in zip(images.split(BATCH), targets.split(BATCH), strict=True):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
+        loss(model(x), y).backward()
         optimizer.step()
-    images, labels = tissue(HIDDEN, [run, 2])
+    images, targets = draw(name, HIDDEN, [run, 2])
     with torch.no_grad():
-        return (model.eval()(images).argmax(1) == labels).float().mean().item()
+        answer = model.eval()(images)
+    if is_segmenter(name):
+        return segmentation.calculate_iou(answer, targets)
+    return (answer.argmax(1) == targets).float().mean().item()
 
 
 def main() -> None:
     torch.set_num_threads(1)
     runs = int(sys.argv[1])
     print(
-        f"| CNN | mean | standard deviation | minimum | one training reaches {TARGET} | "
-        f"one of {SEEDS} does | runs |\n| --- | --- | --- | --- | --- | --- | --- |"
+        "| model | target | mean | standard deviation | minimum | one training reaches it | "
+        f"one of {SEEDS} does | runs |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
     )
     for name in sys.argv[2:]:
-        make = CNNModel if name == "reference" else lambda width=name: plain_cnn(int(width))
-        scores = np.array([accuracy(make, run) for run in range(runs)])
-        failed = int((scores < TARGET).sum())
+        target = TARGETS.get(name, CNN_TARGET)
+        scores = np.array([score(name, run) for run in range(runs)])
+        failed = int((scores < target).sum())
         # Over all ways to choose three different runs of these.
         rule = 1 - comb(failed, SEEDS) / comb(runs, SEEDS)
         print(
-            f"| {name} | {scores.mean():.3f} | {scores.std(ddof=1):.3f} | {scores.min():.3f} | "
-            f"{1 - failed / runs:.2f} | {rule:.4f} | {runs} |",
+            f"| {name} | {target} | {scores.mean():.3f} | {scores.std(ddof=1):.3f} | "
+            f"{scores.min():.3f} | {1 - failed / runs:.2f} | {rule:.5f} | {runs} |",
             flush=True,
         )
 
