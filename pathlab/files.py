@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def make_folder(path: Path) -> None:
     """
     with _told(path):
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".write-test.{os.getpid()}.tmp"
+        probe = path / f".write-test.{os.getpid()}.{threading.get_ident()}.tmp"
         probe.touch()
         probe.unlink()
 

@@ -1,0 +1,170 @@
+"""Try many settings of a script, and see what they change (provided).
+
+python dispatcher.py --config sweeps/optimiser.json
+
+The same command again goes on where it was stopped, whatever stopped it. See docs/dispatcher.md.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pathlab.errors import UserError, run_command
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    add = parser.add_argument
+    add("--config", "--config_path", type=Path, required=True, help="the sweep's JSON file")
+    add(
+        "--output-dir",
+        "--log_dir",
+        type=Path,
+        help="where everything is kept (default: runs/sweep-NAME for NAME.json)",
+    )
+    add(
+        "--workers",
+        "--num_workers",
+        type=_from_one,
+        help="trials at a time (default: one for each of --devices, else one for each core)",
+    )
+    add("--search", choices=("grid", "random", "tpe"), default="grid", help="default: grid")
+    add("--trials", type=_from_one, help="configurations of random and tpe (default: 20)")
+    add("--pruner", choices=("none", "median", "halving"), default="none", help="default: none")
+    add("--seeds", type=_from_one, help="seeds for each configuration, where the file names none")
+    add("--search-seed", type=int, default=0, help="of random and tpe (default: 0)")
+    add("--engine", choices=("local", "ray", "slurm"), default="local", help="default: local")
+    add("--address", help="of a running Ray cluster (default: start Ray on this machine)")
+    add(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of submitit, such as slurm_partition=gpu; cluster=local needs no SLURM",
+    )
+    add("--threads", type=_from_one, help="of each trial (default: the cores, shared out)")
+    add("--devices", metavar="LIST", help="such as cuda:0,cuda:1; trials share them out")
+    add("--per-device", type=_from_one, default=1, help="trials at a time on each of --devices")
+    add("--grid_search_results_path", type=Path, help="a second place for results.csv")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    slots = _slots(args)
+    threads = args.threads or max(1, _cores() // len(slots))
+    from pathlab.sweep.scripts import prepare
+
+    prepare(threads)  # imports torch in another process, while this one imports Optuna
+    from pathlab.engines import open_engine
+    from pathlab.files import locked, make_folder
+    from pathlab.sweep.config import read_parts
+    from pathlab.sweep.parser import check_part
+    from pathlab.sweep.run import STUDY, Sweep, remember
+    from pathlab.sweep.search import Search, open_storage
+
+    parts = read_parts(args.config, args.seeds)
+    folder = (args.output_dir or Path("runs") / f"sweep-{args.config.stem}").resolve()
+    make_folder(folder)
+    with locked(folder, wait=False):
+        needed = ["output_dir", *["device"] * (slots[0] is not None)]
+        for part in parts:
+            check_part(part, folder, [*needed, *["seed"] * bool(part.seeds)], threads)
+        about = {"search": args.search, "trials": args.trials, "pruner": args.pruner}
+        remember(folder, parts, about | {"search_seed": args.search_seed})
+        storage = open_storage(folder / STUDY)
+        searches = [
+            Search(part, storage, args.search, args.trials, args.pruner, args.search_seed)
+            for part in parts
+        ]
+        sweep = Sweep(folder, parts, searches, about, slots, threads)
+        print(f"{sweep.total} trials, {len(slots)} at a time ({threads} threads each) -> {folder}")
+        engine = open_engine(
+            args.engine,
+            len(slots),
+            folder,
+            threads=threads,
+            gpus=1 / args.per_device if args.devices else 0,
+            address=args.address,
+            options=_options(args.slurm),
+        )
+        try:
+            sweep.run(engine)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("The same command again goes on from here.") from None
+        finally:
+            engine.shutdown(wait=False, cancel_futures=True)
+            _report(folder, args.grid_search_results_path)
+        return _summary(sweep)
+
+
+def _report(folder: Path, copy: Path | None) -> None:
+    from pathlab.files import write_atomically
+    from pathlab.sweep.report import write_report
+    from pathlab.sweep.run import TABLE
+
+    if copy:
+        write_atomically(copy, (folder / TABLE).read_bytes())
+    print(f"report: {write_report(folder)}")
+
+
+def _summary(sweep) -> int:
+    """Print the best configuration of each part; 1 if a trial failed, else 0."""
+    for part in sweep.parts:
+        if best := sweep.best(part):
+            spread = f" (seeds: {', '.join(f'{v:.4f}' for v in best['values'])})" * bool(part.seeds)
+            settings = ", ".join(f"{name} {value}" for name, value in best["params"].items())
+            print(f"{part.name}: best {part.metric} {best['value']:.4f}{spread}: {settings}")
+    failed = [row for row in sweep.rows.values() if row["state"] == "failed"]
+    if failed:
+        print(
+            f"{len(failed)} trials failed; the first, {failed[0]['folder']}:\n"
+            f"{failed[0]['error']}\nMend what was wrong; the same command "
+            "again repeats the failed ones only.",
+            file=sys.stderr,
+        )
+    return int(bool(failed))
+
+
+def _slots(args: argparse.Namespace) -> list[str | None]:
+    """A device for each trial that runs at a time; None leaves it to the script."""
+    if args.devices is None:
+        return [None] * (args.workers or _cores())
+    devices = [device.strip() for device in args.devices.split(",")]
+    if not all(devices) or len(set(devices)) != len(devices):
+        raise UserError(f"--devices {args.devices} should be a list such as cuda:0,cuda:1.")
+    slots = devices * args.per_device
+    if args.workers and args.workers != len(slots):
+        raise UserError(
+            f"--workers {args.workers} does not fit --devices {args.devices} with "
+            f"{args.per_device} trials on each; leave --workers out."
+        )
+    return slots
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _options(pairs: list[str]) -> dict[str, str | int]:
+    options = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UserError(f"--slurm {pair} should be NAME=VALUE, such as slurm_partition=gpu.")
+        options[name] = int(value) if value.isdigit() else value
+    return options
+
+
+def _from_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,104 @@
+"""The engines: the same calls, and the same sweep, on this machine, on Ray and by submitit."""
+
+import json
+import shutil
+import time
+from concurrent.futures import wait
+from pathlib import Path
+
+import pytest
+from conftest import assert_user_error, run_script
+from test_dispatcher import rows, table
+
+from pathlab.engines import open_engine
+from pathlab.errors import UserError
+
+SUBMITIT = ("--engine", "slurm", "--slurm", "cluster=local")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of Ray with one core each, as processes of this machine."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+def settings(name: str, request) -> dict:
+    if name == "ray":
+        return {"address": request.getfixturevalue("cluster").address}
+    if name == "slurm":
+        pytest.importorskip("submitit", reason="submitit is not installed")
+        return {"options": {"cluster": "local"}}
+    return {}
+
+
+@pytest.mark.parametrize("name", ["local", "ray", "slurm"])
+def test_calls_run_side_by_side_and_their_errors_come_back(name, request, tmp_path):
+    engine = open_engine(name, 2, tmp_path, **settings(name, request))
+    try:
+        powers = [engine.submit(pow, 2, n) for n in range(3)]
+        wrong = engine.submit(json.loads, "{")
+        began = time.time()
+        naps = [engine.submit(time.sleep, 3) for _ in range(2)]
+        assert [future.result(60) for future in powers] == [1, 2, 4]
+        with pytest.raises(Exception, match="Expecting property name"):
+            wrong.result(60)
+        wait(naps, 60)
+        assert all(nap.done() and nap.exception() is None for nap in naps)
+        assert time.time() - began >= 3
+    finally:
+        engine.shutdown(wait=True)
+
+
+def test_an_engine_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"'condor': choose one of local, ray, slurm"):
+        open_engine("condor", 1, tmp_path)
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    if shutil.which("srun") is None:
+        with pytest.raises(UserError, match="SLURM cannot be used here"):
+            open_engine("slurm", 1, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A sweep's file and its script, and in `local` what the local engine made of it."""
+    folder = tmp_path_factory.mktemp("engines")
+    shutil.copy(Path(__file__).with_name("toy.py"), folder)
+    params = {"model": ["a", "b"], "x": [0.1, 0.3], "end": ["well", "raise"], "nap": 0.2}
+    sweep = {"script": "toy.py", "params": params, "metric": "best_value"}
+    (folder / "sweep.json").write_text(json.dumps(sweep))
+    done = dispatch(folder, "local")
+    assert done.returncode == 1
+    return folder
+
+
+def dispatch(folder: Path, out: str, *arguments):
+    arguments = ("--config", "sweep.json", "--output-dir", out, "--workers", "2", *arguments)
+    return run_script("dispatcher.py", *arguments, cwd=folder)
+
+
+def test_a_ray_cluster_of_two_nodes_gives_the_same_table(folder, cluster):
+    done = dispatch(folder, "ray", "--engine", "ray", "--address", cluster.address)
+    assert done.returncode == 1, done.stderr
+    assert table(folder / "ray") == table(folder / "local")
+    assert len(rows(folder / "ray")) == 8
+    results = [json.loads(p.read_text()) for p in (folder / "ray").glob("trials/*/results.json")]
+    assert len({found["server"] for found in results}) == 2, "both nodes worked"
+
+
+def test_submitit_gives_the_same_table(folder):
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    done = dispatch(folder, "slurm", *SUBMITIT)
+    assert done.returncode == 1, done.stderr
+    assert table(folder / "slurm") == table(folder / "local")
+
+
+def test_a_cluster_that_does_not_answer(folder):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    done = dispatch(folder, "nowhere", "--engine", "ray", "--address", "127.0.0.1:9")
+    assert_user_error(done, "127.0.0.1:9", "does not answer")
