@@ -54,17 +54,20 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     slots = _slots(args)
     threads = args.threads or max(1, _cores() // len(slots))
-    from pathlab.sweep.scripts import prepare
-
-    prepare(threads)  # imports torch in another process, while this one imports Optuna
-    from pathlab.engines import open_engine
     from pathlab.files import locked, make_folder
     from pathlab.sweep.config import read_parts
+    from pathlab.sweep.scripts import prepare
+
+    parts = read_parts(args.config, args.seeds)
+    prepare(threads, any("import pathlab" in part.script.read_text() for part in parts))
+    # While another process imports torch, this one imports all that it will need, to the report.
+    import optuna.importance  # noqa: F401
+
+    from pathlab.engines import open_engine
     from pathlab.sweep.parser import check_part
     from pathlab.sweep.run import STUDY, Sweep, remember
     from pathlab.sweep.search import Search, open_storage
 
-    parts = read_parts(args.config, args.seeds)
     folder = (args.output_dir or Path("runs") / f"sweep-{args.config.stem}").resolve()
     make_folder(folder)
     with locked(folder, wait=False):

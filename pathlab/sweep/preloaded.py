@@ -1,17 +1,19 @@
-"""What most scripts import, imported once by the server before it forks."""
+"""What scripts import, imported once by the server before it forks."""
 
-import contextlib
-
-import pathlab
+import pathlab  # noqa: F401  before torch: it says how torch's threads wait
 
 # isort: split
-import matplotlib
 import torch
-import torch.utils.data  # noqa: F401
+import torch.utils.data
 
-matplotlib.use("agg")
+# The first step of any optimizer imports half of torch again, which takes most of a second.
+parameter = torch.nn.Parameter(torch.zeros(1))
+parameter.grad = torch.zeros(1)
+torch.optim.AdamW([parameter]).step()
 
-with contextlib.suppress(ImportError):  # a script of another project may do without these
+
+def plumbing() -> None:
+    """What classification_main.py and segmentation_main.py use beside torch."""
     import sklearn.metrics  # noqa: F401
 
     import pathlab.cli

@@ -44,27 +44,33 @@ def run_script(script: Script, should_stop: Callable[[], bool] = lambda: False) 
     should_stop: asked now and then; the script is killed, with all that it has started, when it
     answers true.
     """
-    server = prepare(script.threads)
+    server = prepare(script.threads, "import pathlab" in script.path.read_text(errors="replace"))
     return server.run(script, should_stop) if server else _run_alone(script, should_stop)
 
 
-def prepare(threads: int) -> "_Server | None":
-    """Begin to import torch for scripts with so many threads. None where there is no fork."""
+def prepare(threads: int, plumbing: bool) -> "_Server | None":
+    """Begin to import torch for scripts with so many threads. None where there is no fork.
+
+    plumbing: the scripts are of this repository and will use `pathlab`. A server that has it serves
+    all scripts.
+    """
     if not hasattr(os, "fork"):
         return None
     with _lock:
-        server = _servers.get(threads)
-        if server is None or not server.is_alive():
-            server = _servers[threads] = _Server(threads)
+        for kind in {plumbing, True}:
+            server = _servers.get((threads, kind))
+            if server and server.is_alive():
+                return server
+        server = _servers[threads, plumbing] = _Server(threads, plumbing)
         return server
 
 
 class _Server:
     """One running pathlab.sweep.server."""
 
-    def __init__(self, threads: int):
+    def __init__(self, threads: int, plumbing: bool):
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pathlab.sweep.server"],
+            [sys.executable, "-m", "pathlab.sweep.server", *["plumbing"] * plumbing],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=REPO,
@@ -167,4 +173,4 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 _lock = threading.Lock()
-_servers: dict[int, _Server] = {}
+_servers: dict[tuple[int, bool], _Server] = {}  # by threads, and whether with plumbing

@@ -1,6 +1,8 @@
 """A process that has imported torch and forks one process for each script that it is asked to run.
 
-python -m pathlab.sweep.server        (started by pathlab.sweep.scripts, nobody else)
+python -m pathlab.sweep.server [plumbing]     (started by pathlab.sweep.scripts, nobody else)
+
+With "plumbing" it also imports what the two mains use beside torch.
 
 A fork is as good as a fresh interpreter: nothing is left of an earlier script, and a crash costs
 that script alone. It comes without the two seconds that `import torch` takes. Requests come as
@@ -22,6 +24,7 @@ import signal
 import sys
 import threading
 import traceback
+import weakref
 
 import numpy as np
 
@@ -29,11 +32,15 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def main() -> None:
-    import pathlab.sweep.preloaded  # noqa: F401
+    import pathlab.sweep.preloaded
 
+    if "plumbing" in sys.argv:
+        pathlab.sweep.preloaded.plumbing()
     reader, writer = os.pipe()
     for end in (reader, writer):
         os.set_blocking(end, False)
+    for finalizer in list(weakref.finalize._registry):
+        finalizer.atexit = False  # torch would take its operators apart at the end of every script
     gc.collect()
     gc.freeze()  # pages that no collection touches stay shared with the forks
     signal.set_wakeup_fd(writer)
@@ -57,6 +64,7 @@ def main() -> None:
                 else:
                     running[_fork(line, (reader, writer))] = line["id"]
     _kill(list(running))
+    os._exit(0)  # nothing is left to do, and taking torch apart takes time
 
 
 def _answer(message: dict) -> None:
