@@ -6,10 +6,10 @@ The same command again goes on where it was stopped, whatever stopped it. See do
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
+from pathlab.engines import add_engine_flags, cores, open_engine, slurm_options
 from pathlab.errors import UserError, run_command
 
 
@@ -34,15 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--pruner", choices=("none", "median", "halving"), default="none", help="default: none")
     add("--seeds", type=_from_one, help="seeds for each configuration, where the file names none")
     add("--search-seed", type=int, default=0, help="of random and tpe (default: 0)")
-    add("--engine", choices=("local", "ray", "slurm"), default="local", help="default: local")
-    add("--address", help="of a running Ray cluster (default: start Ray on this machine)")
-    add(
-        "--slurm",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of submitit, such as slurm_partition=gpu; cluster=local needs no SLURM",
-    )
+    add_engine_flags(parser)
     add("--threads", type=_from_one, help="of each trial (default: the cores, shared out)")
     add("--devices", metavar="LIST", help="such as cuda:0,cuda:1; trials share them out")
     add("--per-device", type=_from_one, default=1, help="trials at a time on each of --devices")
@@ -53,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     slots = _slots(args)
-    threads = args.threads or max(1, _cores() // len(slots))
+    threads = args.threads or max(1, cores() // len(slots))
     from pathlab.files import locked, make_folder
     from pathlab.sweep.config import read_parts
     from pathlab.sweep.scripts import prepare
@@ -63,7 +55,6 @@ def main(argv: list[str] | None = None) -> int:
     # While another process imports torch, this one imports all that it will need, to the report.
     import optuna.importance  # noqa: F401
 
-    from pathlab.engines import open_engine
     from pathlab.sweep.parser import check_part
     from pathlab.sweep.run import STUDY, Sweep, remember
     from pathlab.sweep.search import Search, open_storage
@@ -90,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
             threads=threads,
             gpus=1 / args.per_device if args.devices else 0,
             address=args.address,
-            options=_options(args.slurm),
+            options=slurm_options(args.slurm),
         )
         try:
             sweep.run(engine)
@@ -133,7 +124,7 @@ def _summary(sweep) -> int:
 def _slots(args: argparse.Namespace) -> list[str | None]:
     """A device for each trial that runs at a time; None leaves it to the script."""
     if args.devices is None:
-        return [None] * (args.workers or _cores())
+        return [None] * (args.workers or cores())
     devices = [device.strip() for device in args.devices.split(",")]
     if not all(devices) or len(set(devices)) != len(devices):
         raise UserError(f"--devices {args.devices} should be a list such as cuda:0,cuda:1.")
@@ -144,23 +135,6 @@ def _slots(args: argparse.Namespace) -> list[str | None]:
             f"{args.per_device} trials on each; leave --workers out."
         )
     return slots
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _options(pairs: list[str]) -> dict[str, str | int]:
-    options = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise UserError(f"--slurm {pair} should be NAME=VALUE, such as slurm_partition=gpu.")
-        options[name] = int(value) if value.isdigit() else value
-    return options
 
 
 def _from_one(text: str) -> int:

@@ -1,10 +1,10 @@
 """python -m grader handout | class | gradescope: what an instructor does with the assignment."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
+from pathlab.engines import add_engine_flags, cores, open_engine, slurm_options
 from pathlab.errors import UserError, run_command
 
 THREADS = 2  # of one grading, as `pytest grader` has it: a student sees the same at home
@@ -29,15 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("submissions", type=Path, help="a folder with a folder or a zip for each student")
     add("--out", type=Path, required=True, help="where gradebook.csv and report.html are written")
     add("--jobs", type=_from_one, help="gradings at a time (default: half of the cores)")
-    add("--engine", choices=("local", "ray", "slurm"), default="local", help="default: local")
-    add("--address", help="of a running Ray cluster (default: start Ray on this machine)")
-    add(
-        "--slurm",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of submitit, such as slurm_partition=cpu; cluster=local needs no SLURM",
-    )
+    add_engine_flags(many)
     add("--fast", action="store_true", help="leave the trainings out (no points)")
     add("--dataset", default="auto", help="as of `pytest grader` (default: auto)")
     add("--threads", type=_from_one, default=THREADS, help=f"of each grading (default: {THREADS})")
@@ -82,7 +74,6 @@ def _grade_class(args: argparse.Namespace) -> int:
     from grader.classroom import Classroom
     from grader.overview import FAILED
     from grader.students import find_students
-    from pathlab.engines import open_engine
     from pathlab.files import locked, make_folder
 
     source, out = args.submissions.resolve(), args.out.resolve()
@@ -100,7 +91,7 @@ def _grade_class(args: argparse.Namespace) -> int:
         room = Classroom(students, out, options)
         # Half of the cores, since each grading has two threads. That keeps the limits of time as
         # far away as they are at home, where a submission is graded alone.
-        jobs = args.jobs or max(1, _cores() // 2)
+        jobs = args.jobs or max(1, cores() // 2)
         before = len(students) - len(room.waiting)
         print(f"{len(students)} submissions, {before} of them graded before; {jobs} at a time")
         if room.waiting:
@@ -110,7 +101,7 @@ def _grade_class(args: argparse.Namespace) -> int:
                 out,
                 threads=args.threads,
                 address=args.address,
-                options=_slurm(args.slurm),
+                options=slurm_options(args.slurm),
             )
             try:
                 with engine:
@@ -137,23 +128,6 @@ def _options(args: argparse.Namespace) -> tuple[str, ...]:
         dataset = str(Path(dataset).resolve())  # gradings run in the repository
     PrivateImages(dataset, str(REPO / "data"))
     return (f"--dataset={dataset}", *["--fast"] * args.fast)
-
-
-def _slurm(pairs: list[str]) -> dict[str, str | int]:
-    options = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise UserError(f"--slurm {pair} should be NAME=VALUE, such as slurm_partition=cpu.")
-        options[name] = int(value) if value.isdigit() else value
-    return options
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _from_one(text: str) -> int:

@@ -10,6 +10,7 @@ one that runs by the means that it offers itself. What a call raises comes out o
 wraps it in submitit's FailedJobError.
 """
 
+import argparse
 import os
 import socket
 import threading
@@ -50,6 +51,38 @@ def open_engine(
     if engine == "slurm":
         return SlurmExecutor(workers, folder / "slurm", threads, gpus, options or {})
     raise UserError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}.")
+
+
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    """--engine, --address and --slurm, as `open_engine` and `slurm_options` take them."""
+    add = parser.add_argument
+    add("--engine", choices=ENGINES, default="local", help="default: local")
+    add("--address", help="of a running Ray cluster (default: start Ray on this machine)")
+    add(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of submitit, such as slurm_partition=gpu; cluster=local needs no SLURM",
+    )
+
+
+def slurm_options(pairs: list[str]) -> dict[str, str | int]:
+    """The values of --slurm as submitit's parameters. Raises UserError unless NAME=VALUE."""
+    options = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UserError(f"--slurm {pair} should be NAME=VALUE, such as slurm_partition=gpu.")
+        options[name] = int(value) if value.isdigit() else value
+    return options
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class RayExecutor(Executor):
