@@ -14,7 +14,8 @@ from torch import nn
 from classification_dataset import create_dataloaders
 from classification_models import count_parameters, get_model
 from classification_train import train_model
-from pathlab.cli import common_parser, label_smoothing, make_model, settle
+from pathlab.arguments import below_one
+from pathlab.cli import common_parser, make_model, settle
 from pathlab.data import load
 from pathlab.device import make_deterministic, pick_device
 from pathlab.errors import run_command
@@ -30,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="vary the training images: flips, turns and stain, or for gray images small shifts",
     )
-    parser.add_argument("--label-smoothing", type=label_smoothing, help="of the cross-entropy")
+    parser.add_argument("--label-smoothing", type=below_one, help="of the cross-entropy")
     return parser
 
 

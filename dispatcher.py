@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pathlab.arguments import positive_int
 from pathlab.engines import add_engine_flags, cores, open_engine, slurm_options
 from pathlab.errors import UserError, run_command
 
@@ -26,18 +27,20 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--workers",
         "--num_workers",
-        type=_from_one,
+        type=positive_int,
         help="trials at a time (default: one for each of --devices, else one for each core)",
     )
     add("--search", choices=("grid", "random", "tpe"), default="grid", help="default: grid")
-    add("--trials", type=_from_one, help="configurations of random and tpe (default: 20)")
+    add("--trials", type=positive_int, help="configurations of random and tpe (default: 20)")
     add("--pruner", choices=("none", "median", "halving"), default="none", help="default: none")
-    add("--seeds", type=_from_one, help="seeds for each configuration, where the file names none")
+    add(
+        "--seeds", type=positive_int, help="seeds for each configuration, where the file names none"
+    )
     add("--search-seed", type=int, default=0, help="of random and tpe (default: 0)")
     add_engine_flags(parser)
-    add("--threads", type=_from_one, help="of each trial (default: the cores, shared out)")
+    add("--threads", type=positive_int, help="of each trial (default: the cores, shared out)")
     add("--devices", metavar="LIST", help="such as cuda:0,cuda:1; trials share them out")
-    add("--per-device", type=_from_one, default=1, help="trials at a time on each of --devices")
+    add("--per-device", type=positive_int, default=1, help="trials at a time on each of --devices")
     add("--grid_search_results_path", type=Path, help="a second place for results.csv")
     return parser
 
@@ -135,12 +138,6 @@ def _slots(args: argparse.Namespace) -> list[str | None]:
             f"{args.per_device} trials on each; leave --workers out."
         )
     return slots
-
-
-def _from_one(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import time
 import pathlab  # noqa: F401  before torch: it says how torch's threads wait
 
 # isort: split
+from pathlab.arguments import positive_int
 from pathlab.boxes import DIFFICULTIES
-from pathlab.cli import common_parser, make_model, positive_int, settle
+from pathlab.cli import common_parser, make_model, settle
 from pathlab.data import load
 from pathlab.device import make_deterministic, pick_device
 from pathlab.errors import run_command

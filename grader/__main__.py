@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pathlab.arguments import int_from_two, positive_int
 from pathlab.engines import add_engine_flags, cores, open_engine, slurm_options
 from pathlab.errors import UserError, run_command
 
@@ -28,14 +29,19 @@ def build_parser() -> argparse.ArgumentParser:
     add = many.add_argument
     add("submissions", type=Path, help="a folder with a folder or a zip for each student")
     add("--out", type=Path, required=True, help="where gradebook.csv and report.html are written")
-    add("--jobs", type=_from_one, help="gradings at a time (default: half of the cores)")
+    add("--jobs", type=positive_int, help="gradings at a time (default: half of the cores)")
     add_engine_flags(many)
     add("--fast", action="store_true", help="leave the trainings out (no points)")
     add("--dataset", default="auto", help="as of `pytest grader` (default: auto)")
-    add("--threads", type=_from_one, default=THREADS, help=f"of each grading (default: {THREADS})")
+    add(
+        "--threads",
+        type=positive_int,
+        default=THREADS,
+        help=f"of each grading (default: {THREADS})",
+    )
     add(
         "--limit",
-        type=_from_one,
+        type=positive_int,
         default=3600,
         metavar="SECONDS",
         help="after which a whole grading is stopped (default: 3600; two minutes are usual)",
@@ -46,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     zipped.add_argument("file", metavar="FILE.zip", type=Path)
     zipped.add_argument(
         "--minutes",
-        type=_from_two,
+        type=int_from_two,
         default=10,
         help="what the assignment's settings allow a submission (default: 10)",
     )
@@ -128,20 +134,6 @@ def _options(args: argparse.Namespace) -> tuple[str, ...]:
         dataset = str(Path(dataset).resolve())  # gradings run in the repository
     PrivateImages(dataset, str(REPO / "data"))
     return (f"--dataset={dataset}", *["--fast"] * args.fast)
-
-
-def _from_one(text: str) -> int:
-    return _at_least(1, text)
-
-
-def _from_two(text: str) -> int:
-    return _at_least(2, text)
-
-
-def _at_least(least: int, text: str) -> int:
-    if not (text.isdecimal() and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number from {least} on")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
 """The command line that both mains share: flags, recipes, and which run they mean."""
 
 import argparse
-import math
 from collections.abc import Callable
 from pathlib import Path
 
+from pathlab.arguments import (
+    not_negative_float,
+    not_negative_int,
+    odd_int,
+    positive_float,
+    positive_int,
+)
 from pathlab.data import is_archive
 from pathlab.errors import UserError
 from pathlab.recipes import MODELS, RECIPES, SCHEDULES
@@ -41,12 +47,12 @@ def common_parser(task: str) -> argparse.ArgumentParser:
     add("--epochs", "--num_epochs", type=positive_int, help="passes over the training images")
     add(
         "--max-steps",
-        type=_not_negative_int,
+        type=not_negative_int,
         help="batches per epoch at most; 0 is no limit, as is --epochs above 1",
     )
     add("--batch-size", type=positive_int, help="images in a training batch")
-    add("--learning-rate", "--learning_rate", type=_positive_float, help="of AdamW")
-    add("--weight-decay", "--weight_decay", type=_not_negative_float, help="of AdamW")
+    add("--learning-rate", "--learning_rate", type=positive_float, help="of AdamW")
+    add("--weight-decay", "--weight_decay", type=not_negative_float, help="of AdamW")
     add("--schedule", choices=SCHEDULES, help="how the learning rate changes over the steps")
     add(
         "--keep",
@@ -56,13 +62,13 @@ def common_parser(task: str) -> argparse.ArgumentParser:
     )
     add("--width", type=positive_int, help="of the network, if the model has that keyword")
     add("--depth", type=positive_int, help="the same; see the docstrings of the models")
-    add("--kernel-size", type=_odd_int, help="the same")
-    add("--patience", type=_not_negative_int, help="stop after so many epochs without a new best")
-    add("--seed", type=_not_negative_int, help="of everything random (default: 0)")
+    add("--kernel-size", type=odd_int, help="the same")
+    add("--patience", type=not_negative_int, help="stop after so many epochs without a new best")
+    add("--seed", type=not_negative_int, help="of everything random (default: 0)")
     add("--device", help="auto (default), cpu, cuda, cuda:1, mps")
     add(
         "--num-workers",
-        type=_not_negative_int,
+        type=not_negative_int,
         default=0,
         help="processes that load data (default: 0, the fastest for images as small as these)",
     )
@@ -163,45 +169,3 @@ def _recipe_table(task: str) -> str:
     rows = [f"  {'recipe':<16}{'explore':>10}{'best':>10}"]
     rows += [f"  {name:<16}{explore[name]!s:>10}{best[name]!s:>10}" for name in explore]
     return "what the recipes set (a flag overrides):\n" + "\n".join(rows)
-
-
-def _number(text: str, kind: type, low: float, above: bool, expected: str):
-    try:
-        value = kind(text)
-    except ValueError:
-        value = math.nan
-    if not (value > low if above else value >= low) or math.isinf(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
-    return value
-
-
-def _positive_float(text: str) -> float:
-    return _number(text, float, 0, True, "a positive number, such as 0.001")
-
-
-def _not_negative_float(text: str) -> float:
-    return _number(text, float, 0, False, "zero or a positive number, such as 0.0001")
-
-
-def positive_int(text: str) -> int:
-    """argparse type: a whole number from 1."""
-    return _number(text, int, 0, True, "a whole number from 1")
-
-
-def _odd_int(text: str) -> int:
-    value = _number(text, int, 0, True, "an odd whole number, such as 3")
-    if value % 2 == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an odd whole number, such as 3")
-    return value
-
-
-def _not_negative_int(text: str) -> int:
-    return _number(text, int, 0, False, "a whole number from 0")
-
-
-def label_smoothing(text: str) -> float:
-    """argparse type: a number in [0, 1)."""
-    value = _not_negative_float(text)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
-    return value
