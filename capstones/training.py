@@ -1,0 +1,288 @@
+"""Lightning, as all four systems use it: one fit, its logs and its checkpoints."""
+
+import argparse
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lightning as L
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.data import DataLoader, Dataset, RandomSampler, WeightedRandomSampler
+
+from capstones.checkpoints import best_path, save_best
+from pathlab.errors import UserError
+from pathlab.files import make_folder, write_atomically
+
+# Between a student and the results stand no tips, and no advice on settings that are on purpose.
+for _library in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_library).setLevel(logging.ERROR)
+for _advice in (
+    ".*does not have many workers.*",
+    ".*[Cc]heckpoint directory .* exists and is not empty.*",
+    ".*Detected call of `lr_scheduler.step.*",
+    ".*`srun` command is available.*",
+    ".*isinstance.treespec, LeafSpec.*",
+):
+    warnings.filterwarnings("ignore", _advice)
+
+
+class Batches(L.LightningDataModule):
+    """Training and validation batches of two data sets.
+
+    train_set: a data set, or a function from the epoch (from 0) to one, for sizes that grow.
+    weights: how often each training image is drawn, relative to the others; None: each once.
+
+    Order and augmentation depend on the seed and the epoch alone, so that a resumed training sees
+    what an uninterrupted one sees. A last training batch that is not full is left out, where it is
+    not the only one: batch norm cannot take a batch of one.
+    """
+
+    def __init__(
+        self,
+        train_set: Dataset | Callable[[int], Dataset],
+        val_set: Dataset,
+        batch_size: int,
+        workers: int = 0,
+        seed: int = 0,
+        weights: torch.Tensor | None = None,
+    ):
+        super().__init__()
+        self.train_set, self.val_set = train_set, val_set
+        self.batch_size, self.workers, self.seed, self.weights = batch_size, workers, seed, weights
+
+    def train_dataloader(self) -> DataLoader:
+        epoch = self.trainer.current_epoch
+        dataset = self.train_set if isinstance(self.train_set, Dataset) else self.train_set(epoch)
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, epoch))
+        if self.weights is None:
+            sampler = RandomSampler(dataset, generator=generator)
+        else:
+            sampler = WeightedRandomSampler(self.weights, len(dataset), generator=generator)
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            sampler=sampler,
+            num_workers=self.workers,
+            generator=generator,
+            drop_last=len(dataset) > self.batch_size,
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.val_set, self.batch_size, num_workers=self.workers)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A different seed for each epoch of each run."""
+    return seed * 100_003 + epoch
+
+
+class EpochSeed(Callback):
+    """Seeds dropout, and augmentation in this process, anew for every epoch and process."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch) * 1009 + trainer.global_rank)
+
+
+class EpochTable(Callback):
+    """A line on the screen and a row of a CSV for each epoch: all metrics, the learning rate."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        metrics = {
+            "learning_rate" if name.startswith("lr-") else name: round(float(value), 6)
+            for name, value in trainer.callback_metrics.items()
+        }
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {shown}", flush=True)
+        row = {"epoch": trainer.current_epoch, **metrics}
+        rows = pd.DataFrame([row])
+        if trainer.current_epoch and self.path.exists():
+            earlier = pd.read_csv(self.path)
+            rows = pd.concat([earlier[earlier.epoch < trainer.current_epoch], rows])
+        write_atomically(self.path, rows.to_csv(index=False).encode())
+
+
+class BestCheckpoint(Callback):
+    """Writes checkpoints/NAME_best.pth whenever the monitored metric is better than ever before."""
+
+    def __init__(self, path: Path, monitor: str, mode: str, settings: dict):
+        self.path, self.monitor, self.mode, self.settings = path, monitor, mode, settings
+        self.best: float | None = None
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        value = metrics[self.monitor]
+        if self.best is not None and not (
+            value > self.best if self.mode == "max" else value < self.best
+        ):
+            return
+        self.best = value
+        save_best(
+            self.path,
+            module.model,
+            optimizer=trainer.optimizers[0],
+            epoch=trainer.current_epoch,
+            monitor=self.monitor,
+            metrics=metrics,
+            settings=self.settings,
+        )
+
+    def state_dict(self) -> dict:
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best = state["best"]
+
+
+def fit(
+    module: L.LightningModule,
+    batches: Batches,
+    args: argparse.Namespace,
+    settings: dict,
+    *,
+    name: str,
+    monitor: str,
+    mode: str = "max",
+    table: str = "metrics.csv",
+) -> Path:
+    """Train module.model; the path of its best weights, RUN/checkpoints/NAME_best.pth.
+
+    args: the shared training and data flags. settings: what it takes to rebuild the model, plain
+    values. monitor: the metric, logged in validation, that decides which epoch is the best; mode:
+    "max" or "min". table: where in the run's folder the metrics of each epoch are written.
+
+    Beside the best weights stand NAME_last.ckpt, with which --resume goes on, and TensorBoard's
+    logs. Raises KeyboardInterrupt, with advice, if it was stopped; UserError for a device that is
+    not there, too little memory, or a loss that is not a number.
+    """
+    checkpoints = args.run / "checkpoints"
+    make_folder(checkpoints)
+    make_folder((args.run / table).parent)
+    last = checkpoints / f"{name}_last.ckpt"
+    resume = last if args.resume and last.exists() else None
+    callbacks = [
+        BestCheckpoint(best_path(args.run, name), monitor, mode, settings),
+        EpochTable(args.run / table),
+        EpochSeed(args.seed),
+        LearningRateMonitor("epoch"),
+    ]
+    if args.patience:
+        callbacks.append(EarlyStopping(monitor, mode=mode, patience=args.patience))
+    # Last of all: what it saves of the other callbacks is then this epoch's.
+    callbacks.append(
+        ModelCheckpoint(
+            checkpoints,
+            f"{name}_last",
+            save_top_k=1,
+            every_n_epochs=1,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+    )
+    trainer = make_trainer(
+        args,
+        max_epochs=args.epochs,
+        gradient_clip_val=args.clip or None,
+        accumulate_grad_batches=args.accumulate,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(args.run, name="tensorboard", version=name),
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+    with explained(f"--resume goes on after the last complete epoch of {args.run}"):
+        trainer.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
+    return best_path(args.run, name)
+
+
+def make_trainer(args: argparse.Namespace, **options) -> L.Trainer:
+    """A Lightning trainer for the shared flags. Raises UserError for a device that is not there."""
+    precision = args.precision
+    if precision == "auto":
+        precision = "16-mixed" if uses_cuda(args) else "32"
+    try:
+        return L.Trainer(
+            accelerator=args.accelerator,
+            devices=args.devices,
+            num_nodes=args.nodes,
+            precision=precision,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            **options,
+        )
+    except Exception as error:
+        if not isinstance(error, (ValueError, RuntimeError, OSError)) and (
+            type(error).__name__ != "MisconfigurationException"
+        ):
+            raise
+        raise UserError(
+            f"--accelerator {args.accelerator} --devices {args.devices} cannot be used here "
+            f"({str(error).splitlines()[0]}). Leave both out to take one that works."
+        ) from error
+
+
+def uses_cuda(args: argparse.Namespace) -> bool:
+    return args.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def predict(
+    module: L.LightningModule, dataset: Dataset, args: argparse.Namespace, batch_size: int
+) -> list:
+    """What module.predict_step returns for each batch of the data set, in its order.
+
+    One process on one device: the results are needed in one place. Raises as fit.
+    """
+    one = argparse.Namespace(**{**vars(args), "devices": 1, "nodes": 1})
+    trainer = make_trainer(one, logger=False, enable_checkpointing=False)
+    loader = DataLoader(dataset, batch_size, num_workers=args.workers)
+    with explained("nothing was written"):
+        return trainer.predict(module, loader)
+
+
+@contextlib.contextmanager
+def explained(after_interrupt: str) -> Iterator[None]:
+    """Lightning's exit on Ctrl-C, and a GPU without memory, in words of our own.
+
+    Raises KeyboardInterrupt with the text `after_interrupt`, or UserError.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise KeyboardInterrupt(after_interrupt) from error
+    except torch.cuda.OutOfMemoryError as error:
+        raise UserError(
+            "the GPU has too little memory for this batch. Halve --batch-size and double "
+            "--accumulate: the optimizer then sees the same number of images in each step."
+        ) from error
+
+
+def finite(loss: torch.Tensor) -> torch.Tensor:
+    """The loss. Raises UserError where it is not a number, before it spoils the weights."""
+    if not torch.isfinite(loss):
+        raise UserError(
+            "the training loss is not a finite number any more. Try a tenth of --learning-rate, "
+            "--clip 1.0, or --precision 32."
+        )
+    return loss
