@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import wraps
 
 import numpy as np
+import pytest
 
 from grader.feedback import Lost, place
 from grader.session import Session
@@ -28,6 +29,25 @@ TRAIN_MODEL = (
     "weight_decay",
     "max_steps_per_epoch",
 )
+
+
+def graded(number: str, title: str, points: float):
+    """The decorator that makes a test a graded one: its number in the handout, title, points."""
+    return pytest.mark.graded(number, title, points)
+
+
+def made(
+    student: Session,
+    module: str,
+    name: str,
+    rng: np.random.Generator,
+    handle: str = "model",
+    **kwargs,
+) -> dict:
+    """Build a model of the submission; the shapes of its parameters."""
+    student.ask("load", {"module": module})
+    request = {"module": module, "name": name, "seed": seed_of(rng), "handle": handle}
+    return student.ask("build", {**request, "kwargs": kwargs})[0]
 
 
 def noise(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -274,6 +294,19 @@ def checkpoint(student: Session, stem: str) -> tuple[str, str]:
         if isinstance(model, str) and len(model) < 50:
             return found[0], model
     raise Lost(f'checkpoints/{task}.json with {{"model": NAME}}', "no such file that can be read")
+
+
+def final_model(student: Session, stem: str, module: str, factory: str) -> str:
+    """Build the model of the submitted checkpoint under the handle "final", with its weights.
+
+    Returns its name. stem: of the weight file; factory: the function that makes a model by name.
+    """
+    path, model = checkpoint(student, stem)
+    student.ask("load", {"module": module})
+    request = {"module": module, "name": factory, "args": [model], "seed": 0, "handle": "final"}
+    student.ask("build", request)
+    student.ask("load_weights", {"handle": "final", "path": path})
+    return model
 
 
 def final(unit: str, target: float, floor: float, score: float) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from grader import checks, epochs, trainings
-from grader.checks import fresh_rng, noise, seed_of
+from grader.checks import fresh_rng, graded, noise, seed_of
 from grader.feedback import Lost
 
 MODELS, TRAIN = "classification_models", "classification_train"
@@ -15,17 +15,6 @@ FUNCTIONS = {
     "train_model": checks.TRAIN_MODEL,
 }
 MIN_START, CHECKPOINT = 0.35, "checkpoints/classification"
-
-
-def graded(number: str, title: str, points: float):
-    return pytest.mark.graded(number, title, points)
-
-
-def made(student, name: str, rng, handle: str = "model", **kwargs) -> dict:
-    """Build a model of the submission; the shapes of its parameters."""
-    student.ask("load", {"module": MODELS})
-    request = {"module": MODELS, "name": name, "seed": seed_of(rng), "handle": handle}
-    return student.ask("build", {**request, "kwargs": kwargs})[0]
 
 
 @graded("1.1", "Names and signatures", 1)
@@ -47,7 +36,7 @@ def test_shapes(student, rng):
         with checks.written_in(student, MODELS, name):
             answers = []
             for classes in (9, 5, 9):
-                made(student, name, rng, num_classes=classes)
+                checks.made(student, MODELS, name, rng, num_classes=classes)
                 for batch in (1, 7, 32):
                     what = f"{name}(num_classes={classes})'s logits"
                     images, shape = noise(rng, batch), (batch, classes)
@@ -77,7 +66,7 @@ def test_linear(student, rng):
     a, b = noise(rng, 8), noise(rng, 8)
     for name, straight in (("LinearModel", True), ("MLPModel", False)):
         with checks.written_in(student, MODELS, name):
-            made(student, name, rng)
+            checks.made(student, MODELS, name, rng)
             x, y, middle = (
                 checks.forward(student, "model", p, (8, 9), name) for p in (a, b, (a + b) / 2)
             )
@@ -86,7 +75,7 @@ def test_linear(student, rng):
 
 @graded("1.4", "The CNN sees each image by itself, and what is near together", 1)
 def test_cnn(student, rng):
-    made(student, "CNNModel", rng)
+    checks.made(student, MODELS, "CNNModel", rng)
     with checks.written_in(student, MODELS, "CNNModel"):
         images = noise(rng, 6)
         together = checks.forward(student, "model", images, (6, 9), "CNNModel")
@@ -128,7 +117,7 @@ def joint_effect(student, rng, first: tuple[int, int], second: tuple[int, int]) 
 def test_gradients(student, rng):
     for name in CLASSES:
         with checks.written_in(student, MODELS, name):
-            make = lambda handle, name=name: made(student, name, rng, handle)  # noqa: E731
+            make = lambda handle, name=name: checks.made(student, MODELS, name, rng, handle)  # noqa: E731
             checks.check_weights(student, rng, name, make)
 
 
@@ -173,7 +162,7 @@ def test_train_model(student, rng):
 @checks.trained_alone
 def accuracy_after_100_steps(student, rng, private, name: str) -> float:
     """One training by the submission's train_epoch, which gets 100 batches of 32 and no more."""
-    made(student, name, rng)
+    checks.made(student, MODELS, name, rng)
     student.ask("load", {"module": TRAIN})
     images, labels = private.tissue(rng, checks.STEPS * checks.BATCH)
     hidden, truth = private.tissue(rng, checks.HIDDEN, "val")
@@ -214,11 +203,7 @@ def test_cnn_100(student, rng, private, unless_fast):
 def final_accuracy(student, private) -> float:
     """Of the submitted checkpoint, on fresh images, the same for both tests."""
     rng = fresh_rng()
-    path, model = checks.checkpoint(student, CHECKPOINT)
-    student.ask("load", {"module": MODELS})
-    request = {"module": MODELS, "name": "get_model", "args": [model], "seed": 0, "handle": "final"}
-    student.ask("build", request)
-    student.ask("load_weights", {"handle": "final", "path": path})
+    checks.final_model(student, CHECKPOINT, MODELS, "get_model")
     images, labels = private.tissue(rng, 2 * checks.HIDDEN, "val")
     logits = checks.forward(student, "final", images, (len(images), 9), "the checkpoint's logits")
     return float((logits.argmax(axis=1) == labels).mean())

@@ -1,10 +1,9 @@
 """Part 2: segmenters, scores, losses and their training loops, 25 points."""
 
 import numpy as np
-import pytest
 
 from grader import averages, checks, epochs, reference, trainings
-from grader.checks import noise, seed_of
+from grader.checks import graded, noise
 from grader.feedback import Lost
 
 MODELS, TRAIN = "segmentation_models", "segmentation_train"
@@ -23,21 +22,10 @@ FUNCTIONS = {
 MAX_START, CHECKPOINT = 0.45, "checkpoints/segmentation"
 
 
-def graded(number: str, title: str, points: float):
-    return pytest.mark.graded(number, title, points)
-
-
-def made(student, name: str, rng, handle: str = "model", **kwargs) -> dict:
-    """Build a model of the submission; the shapes of its parameters."""
-    student.ask("load", {"module": MODELS})
-    request = {"module": MODELS, "name": name, "seed": seed_of(rng), "handle": handle}
-    return student.ask("build", {**request, "kwargs": kwargs})[0]
-
-
-def answer_of(student, images: np.ndarray, name: str) -> np.ndarray:
+def answer_of(student, images: np.ndarray, name: str, handle: str = "model") -> np.ndarray:
     """The model's probabilities, or Lost."""
     shape = (len(images), 1, 28, 28)
-    answer = checks.forward(student, "model", images, shape, f"{name}'s probabilities")
+    answer = checks.forward(student, handle, images, shape, f"{name}'s probabilities")
     if answer.min() < 0 or answer.max() > 1:
         raise Lost(
             f"{name}'s probabilities, from 0 to 1",
@@ -75,7 +63,7 @@ def test_names(student):
 @graded("2.2", "Models answer probabilities for every pixel", 2)
 def test_shapes(student, rng):
     for name in CLASSES:
-        made(student, name, rng)
+        checks.made(student, MODELS, name, rng)
         with checks.written_in(student, MODELS, name):
             for batch in (1, 7, 32):
                 images = noise(rng, batch)
@@ -105,7 +93,7 @@ def check_sigmoid(name: str, answer: np.ndarray, strong: np.ndarray) -> None:
 def test_linear(student, rng):
     a, b = noise(rng, 8), noise(rng, 8)
     for name, straight in (("LinearSegmentation", True), ("MLPSegmentation", False)):
-        made(student, name, rng)
+        checks.made(student, MODELS, name, rng)
         logits = []
         with checks.written_in(student, MODELS, name):
             for images in (a, b, (a + b) / 2):
@@ -118,13 +106,13 @@ def test_linear(student, rng):
 def test_gradients(student, rng):
     for name in CLASSES:
         with checks.written_in(student, MODELS, name):
-            make = lambda handle, name=name: made(student, name, rng, handle)  # noqa: E731
+            make = lambda handle, name=name: checks.made(student, MODELS, name, rng, handle)  # noqa: E731
             checks.check_weights(student, rng, name, make)
 
 
 @graded("2.5", "The U-Net's skips carry information", 2)
 def test_skips(student, rng):
-    made(student, "TinyUNet", rng)
+    checks.made(student, MODELS, "TinyUNet", rng)
     with checks.written_in(student, MODELS, "TinyUNet"):
         joins, _ = student.ask("concatenations", {"handle": "model"}, {"images": noise(rng, 2)})
         sizes = [join[1] for join in joins if isinstance(join, list) and len(join) == 2]
@@ -262,7 +250,7 @@ def test_evaluate(student, rng):
 @checks.trained_alone
 def iou_after_100_steps(student, rng, private, name: str) -> float:
     """One training by the submission's own epoch function: 100 batches of 32 and no more."""
-    made(student, name, rng)
+    checks.made(student, MODELS, name, rng)
     student.ask("load", {"module": TRAIN})
     images, targets = private.boxes(rng, checks.STEPS * checks.BATCH)
     hidden, truth = private.boxes(rng, checks.HIDDEN, "val")
@@ -297,10 +285,7 @@ def test_unet_100(student, rng, private, unless_fast):
 
 @graded("2.16", "Final model: IoU 0.97", 1)
 def test_final(student, rng, private):
-    path, model = checks.checkpoint(student, CHECKPOINT)
-    student.ask("load", {"module": MODELS})
-    request = {"module": MODELS, "name": "get_segmentation_model", "args": [model], "seed": 0}
-    student.ask("build", {**request, "handle": "model"})
-    student.ask("load_weights", {"handle": "model", "path": path})
+    model = checks.final_model(student, CHECKPOINT, MODELS, "get_segmentation_model")
     images, truth = private.boxes(rng, 2 * checks.HIDDEN, "val")
-    checks.final("IoU", 0.97, 0.90, reference.iou(answer_of(student, images, model), truth))
+    answer = answer_of(student, images, model, "final")
+    checks.final("IoU", 0.97, 0.90, reference.iou(answer, truth))

@@ -4,7 +4,6 @@ An archive is decoded once into a folder of memory-mapped .npy files beside it, 
 run starts at once and several runs share the memory.
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from pathlab.download import (
     official_sets,
     why_unsupported,
 )
-from pathlab.errors import UserError
+from pathlab.errors import UserError, suggestion
 from pathlab.files import folder_written_atomically, locked, md5
 
 SPLITS = ("train", "val", "test")
@@ -96,11 +95,9 @@ def load(
     if reason := why_unsupported(dataset):
         raise UserError(f"the data set {dataset!r} cannot be used here: {reason}.")
     names = ["auto", "synthetic", *official_sets()]
-    close = difflib.get_close_matches(dataset, names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UserError(
-        f"unknown data set {dataset!r}.{hint} Expected one of {', '.join(names)}, "
-        "or the path of an .npz file in the MedMNIST layout."
+        f"unknown data set {dataset!r}. {suggestion(dataset, names)} The path of an .npz file in "
+        "the MedMNIST layout can be given, too."
     )
 
 

@@ -1,8 +1,9 @@
 """The one way to report a mistake that the user can mend: a message, exit code 2, no traceback."""
 
+import difflib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 USER_ERROR = 2  # exit code, as argparse uses it
 INTERRUPTED = 130  # exit code, as shells report Ctrl-C
@@ -10,6 +11,13 @@ INTERRUPTED = 130  # exit code, as shells report Ctrl-C
 
 class UserError(Exception):
     """Names the thing that is wrong, says what was expected and what to do."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """A sentence for an unknown name: the known one that looks most like it, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Expected one of {', '.join(known)}."
 
 
 def run_command(main: Callable[[], int | None]) -> None:

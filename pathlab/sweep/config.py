@@ -1,13 +1,12 @@
 """What a sweep's JSON file asks for, checked before anything runs."""
 
-import difflib
 import itertools
 import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pathlab.errors import UserError
+from pathlab.errors import UserError, suggestion
 
 METRICS = {"classification_main": "best_val_acc", "segmentation_main": "best_val_iou"}
 MINIMISED = ("loss", "error", "seconds")  # a metric whose name has one of these is to be small
@@ -87,7 +86,7 @@ def _part(path: Path, part: dict, seeds: int | None) -> Part:
             raise UserError(f'{path} has no "params": {EXAMPLE}.')
         part = {"params": part}  # the original course's files
     for key in set(part) - set(KEYS):
-        raise UserError(f"{path}: unknown key {key!r}{_similar(key, KEYS)}.")
+        raise UserError(f"{path}: unknown key {key!r}. {suggestion(key, KEYS)}")
     script = _find(path, part.get("script", "classification_main.py"))
     params, fixed = _params(path, part["params"])
     metric = part.get("metric", METRICS.get(script.stem))
@@ -190,8 +189,3 @@ def _no_key_twice(pairs: list[tuple[str, object]]) -> dict:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise UserError(f"the sweep's file names {twice!r} twice; JSON would keep only the last.")
     return found
-
-
-def _similar(name: str, names) -> str:
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"

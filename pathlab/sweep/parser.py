@@ -7,14 +7,13 @@ every script that uses argparse can be asked, whatever it looks like.
 """
 
 import argparse
-import difflib
 import json
 import os
 import runpy
 import sys
 from pathlib import Path
 
-from pathlab.errors import UserError
+from pathlab.errors import UserError, suggestion
 from pathlab.files import write_json
 from pathlab.sweep.config import Part
 from pathlab.sweep.scripts import Script, run_script
@@ -117,8 +116,7 @@ def _ask(parser: argparse.ArgumentParser, request: dict) -> dict:
         flag = _spelled(options, name)
         if flag is None:
             known = sorted(o.lstrip("-") for o in options if o.startswith("--"))
-            close = difflib.get_close_matches(name, [k.replace("-", "_") for k in known], n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"It has {', '.join(known)}."
+            hint = suggestion(name, [k.replace("-", "_") for k in known])
             raise _Refused(f"it has no flag for the parameter {name!r}. {hint}")
         action = options[flag]
         if action.dest in owners and owners[action.dest] != name:
