@@ -451,14 +451,12 @@ STRIDED_CNN = """self.features = nn.Sequential(
             nn.Flatten(), nn.Linear(64 * 49, 64), nn.ReLU(), nn.Linear(64, num_classes)
         )
 """
-REFERENCE_CNN = """self.features = nn.Sequential(
-            two_convolutions(3, 32),
-            nn.MaxPool2d(2),
-            two_convolutions(32, 64),
-            nn.MaxPool2d(2),
-            two_convolutions(64, 128),
-        )
-        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(128, num_classes))
+REFERENCE_CNN = """stages = [two_convolutions(3, width, kernel_size)]
+        for _ in range(depth - 1):
+            stages += [nn.MaxPool2d(2), two_convolutions(width, 2 * width, kernel_size)]
+            width = 2 * width
+        self.features = nn.Sequential(*stages)
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(width, num_classes))
 """
 PLAIN_CNN = """layers, channels = [], 3
         for out in (10, 20, 40):
