@@ -33,8 +33,8 @@ def save_best(
     settings: dict,
 ) -> None:
     """Write the file atomically. Raises UserError if it cannot be written."""
-    buffer = io.BytesIO()
-    torch.save(
+    save(
+        path,
         {
             "model_state_dict": model.state_dict(),
             "optimizer_state_dict": optimizer.state_dict(),
@@ -43,8 +43,13 @@ def save_best(
             "metrics": {name.removeprefix("val_"): value for name, value in metrics.items()},
             "settings": settings,
         },
-        buffer,
     )
+
+
+def save(path: Path, value: dict) -> None:
+    """torch.save, atomically. Raises UserError if the file cannot be written."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
     with file_written_atomically(path) as write:
         write(buffer.getbuffer())
 

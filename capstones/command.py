@@ -73,17 +73,17 @@ def add_training_flags(
     parser: argparse.ArgumentParser,
     *,
     epochs: int,
-    batch_size: int,
+    batch_size: int | dict[str, int],
     learning_rate: float,
-    weight_decay: float,
+    weight_decay: float | dict[str, float],
     patience: int = 0,
     clip: float = 0.0,
 ) -> None:
-    """The flags of a training, with the system's own defaults."""
+    """The flags of a training, with the system's own defaults; a dictionary has one per network."""
     add = parser.add_argument
     add("--epochs", type=positive_int, default=epochs, help="passes over the training images")
     add("--batch-size", type=positive_int, default=batch_size, help="images in a batch")
-    add("--learning-rate", type=positive_float, default=learning_rate, help="at the start")
+    add("--learning-rate", "--lr", type=positive_float, default=learning_rate, help="at the start")
     add("--weight-decay", type=not_negative_float, default=weight_decay, help="of the optimizer")
     add(
         "--patience",
@@ -98,11 +98,11 @@ def add_training_flags(
     add("--resume", action="store_true", help="go on with the run in --run, with its settings")
 
 
-def add_part_flag(parser: argparse.ArgumentParser) -> None:
-    """--part, of every `evaluate`."""
+def add_part_flag(parser: argparse.ArgumentParser, *more: str) -> None:
+    """--part, of every `evaluate`; more: parts that only this system's splits have."""
     parser.add_argument(
         "--part",
-        choices=("validation", "all"),
+        choices=("validation", *more, "all"),
         default="validation",
         help="the images that the run kept out of its training, or (for new data) all",
     )
@@ -115,15 +115,20 @@ def add_demo_flags(parser: argparse.ArgumentParser, name: str) -> None:
     )
 
 
-def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+def parse(
+    parser: argparse.ArgumentParser, arguments: list[str], separate: str | None = None
+) -> argparse.Namespace:
     """The flags; for a resumed training with the run's own settings as the defaults.
+
+    separate: a flag of the training; one run's folder takes a training for each of its values, and
+    each has settings of its own. Give the same name to start_run.
 
     Raises UserError where --resume finds no run, or is given flags that contradict it.
     """
     args = parser.parse_args(arguments)
     if not getattr(args, "resume", False):
         return args
-    saved = read_settings(args.run, args.command)
+    saved = read_settings(args.run, _training_name(args, separate))
     given = _given(parser, arguments)
     for name, value in saved.items():
         if name in RUNTIME and name in given:
@@ -134,19 +139,19 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Nam
                 "that flag out, or train in another --run."
             )
         setattr(args, name, value)
-    args.data = Path(args.data)
+    args.data, args.run = Path(args.data), Path(args.run)
     return args
 
 
-def start_run(args: argparse.Namespace) -> None:
+def start_run(args: argparse.Namespace, separate: str | None = None) -> None:
     """Make the run's folder and write its settings, or check that it may be resumed.
 
-    Raises UserError where the folder already holds a training by this command and --resume was not
-    given.
+    separate: as in parse. Raises UserError where the folder already holds a training by this
+    command and --resume was not given.
     """
     if rank_zero_only.rank != 0:  # another process of the same training
         return
-    path = args.run / f"{args.command}-{SETTINGS}"
+    path = args.run / f"{_training_name(args, separate)}-{SETTINGS}"
     if args.resume:
         return
     if path.exists():
@@ -176,6 +181,10 @@ def run_demo(main: Callable[[list[str]], None], name: str, commands: list[list[s
         typed = shlex.join(["python", "-m", "capstones", name, *command])
         print(f"\n[{i}/{len(commands)}] {typed}", flush=True)
         main(command)
+
+
+def _training_name(args: argparse.Namespace, separate: str | None) -> str:
+    return f"{args.command}-{getattr(args, separate)}" if separate else args.command
 
 
 def _given(parser: argparse.ArgumentParser, arguments: list[str]) -> dict:

@@ -157,7 +157,7 @@ def train(args: argparse.Namespace) -> None:
         "classes": classes,
     }
     seed_everything(args.seed, verbose=False)
-    model = make_model(settings, pretrained=not args.no_pretrained and not args.resume)
+    model = make_model(settings, pretrained=not args.no_pretrained)
     if not args.no_pretrained:
         freeze_all_but_the_end(model)
     command.start_run(args)

@@ -67,7 +67,8 @@ def class_names(labels: pd.Series, source: Path, least: int = 2) -> list[str]:
 
     Raises UserError where there are fewer than `least`.
     """
-    names = sorted(set(labels), key=lambda name: (not name.isdecimal(), name.zfill(9)))
+    numbers = {name for name in labels if name.isdecimal()}
+    names = sorted(numbers, key=int) + sorted(set(labels) - numbers)
     if len(names) < least:
         raise UserError(
             f"{source} has {'only the class ' + names[0] if names else 'no class'}: at least "

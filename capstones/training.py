@@ -3,9 +3,11 @@
 import argparse
 import contextlib
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -18,9 +20,10 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader, Dataset, RandomSampler, WeightedRandomSampler
 
-from capstones.checkpoints import best_path, save_best
+from capstones.checkpoints import best_path, save, save_best
 from pathlab.errors import UserError
 from pathlab.files import make_folder, write_atomically
 
@@ -69,13 +72,18 @@ class Batches(L.LightningDataModule):
             sampler = RandomSampler(dataset, generator=generator)
         else:
             sampler = WeightedRandomSampler(self.weights, len(dataset), generator=generator)
+        in_each_process = math.ceil(len(dataset) / self.trainer.world_size)
         return DataLoader(
             dataset,
             self.batch_size,
-            sampler=sampler,
-            num_workers=self.workers,
+            # Lightning begins to iterate twice in an epoch, but once in the first and in a resumed
+            # one. So the order is drawn here, once, and what a beginning draws is of no account:
+            # it comes from a generator of its own, and workers have a seed of their own.
+            sampler=list(sampler),
             generator=generator,
-            drop_last=len(dataset) > self.batch_size,
+            num_workers=self.workers,
+            worker_init_fn=partial(seed_worker, epoch_seed(self.seed, epoch)),
+            drop_last=in_each_process > self.batch_size,
         )
 
     def val_dataloader(self) -> DataLoader:
@@ -85,6 +93,21 @@ class Batches(L.LightningDataModule):
 def epoch_seed(seed: int, epoch: int) -> int:
     """A different seed for each epoch of each run."""
     return seed * 100_003 + epoch
+
+
+def seed_worker(seed: int, worker: int) -> None:
+    """Seeds the augmentation in a process that loads images."""
+    torch.manual_seed(seed * 1009 + worker)
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes beside the old file and renames. Lightning's own way copies from the folder for
+    temporary files, which often is another disk: a process killed meanwhile would leave half a
+    checkpoint."""
+
+    def save_checkpoint(self, checkpoint: dict, path: str, storage_options: object = None) -> None:
+        make_folder(Path(path).parent)
+        save(Path(path), checkpoint)
 
 
 class EpochSeed(Callback):
@@ -180,6 +203,8 @@ def fit(
     make_folder((args.run / table).parent)
     last = checkpoints / f"{name}_last.ckpt"
     resume = last if args.resume and last.exists() else None
+    if resume:
+        check_readable(resume)
     callbacks = [
         BestCheckpoint(best_path(args.run, name), monitor, mode, settings),
         EpochTable(args.run / table),
@@ -205,6 +230,7 @@ def fit(
         gradient_clip_val=args.clip or None,
         accumulate_grad_batches=args.accumulate,
         callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
         logger=TensorBoardLogger(args.run, name="tensorboard", version=name),
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
@@ -213,6 +239,17 @@ def fit(
     with explained(f"--resume goes on after the last complete epoch of {args.run}"):
         trainer.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
     return best_path(args.run, name)
+
+
+def check_readable(path: Path) -> None:
+    """Raises UserError where a checkpoint of Lightning is damaged."""
+    try:
+        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # whatever torch finds wrong with a file that is not its own
+        raise UserError(
+            f"{path} is damaged ({str(error).splitlines()[0]}), so that this training cannot go "
+            "on. Its best weights may still be good; train anew in another --run."
+        ) from error
 
 
 def make_trainer(args: argparse.Namespace, **options) -> L.Trainer:
