@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ HIDDEN = 1000  # images that a trained model is scored on; their labels never le
 TRAINING_CPU_SECONDS = 120  # for 100 steps; the reference's largest model takes 10 to 20
 MOST_WISHES = 1000  # batches that one call of the submission's code may take
 SEEDS = 3  # trainings that a threshold may take; the first that passes ends it
+
+# What a model's __init__ may be given by the mains' flags, as a run's config.json has it.
+OPTIONS = ("width", "depth", "kernel_size", "base_channels", "skips")
 
 TRAIN_EPOCH = ("model", "train_loader", "optimizer", "criterion", "device", "max_steps")
 TRAIN_MODEL = (
@@ -277,35 +281,41 @@ def threshold(name: str, unit: str, target: float, floor: float, run: Callable[[
     )
 
 
-def checkpoint(student: Session, stem: str) -> tuple[str, str]:
-    """(path of the weight file in the submission, name of its model), from the trusted copy."""
-    folder = student.submission
-    paths = [f"{stem}{suffix}" for suffix in (".safetensors", ".pt")]
-    found = [path for path in paths if (folder / path).is_file()]
+def checkpoint(student: Session, task: str) -> tuple[Path, str, dict[str, int | bool]]:
+    """(weight file, name of its model, its model's options), from the trusted copy.
+
+    The options are the keywords of the model's that the run was given as flags (OPTIONS).
+    """
+    folder = student.submission.parent / "checkpoints"
+    paths = [folder / f"{task}{suffix}" for suffix in (".safetensors", ".pt")]
+    found = [path for path in paths if path.is_file()]
     if not found:
-        raise Lost(f"{paths[0]}, the weights of your best model", "no such file")
-    task = stem.rsplit("/", 1)[-1]
-    abouts = sorted((folder / "checkpoints").glob("*.json"), key=lambda p: (p.stem != task, p.name))
+        raise Lost(f"checkpoints/{paths[0].name}, the weights of your best model", "no such file")
+    abouts = sorted(folder.glob("*.json"), key=lambda p: (p.stem != task, p.name))
     for path in abouts:
         try:
-            model = json.loads(path.read_text())["model"]
+            about = json.loads(path.read_text())
+            model = about["model"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         if isinstance(model, str) and len(model) < 50:
-            return found[0], model
+            options = {name: about.get(name) for name in OPTIONS}
+            return found[0], model, {k: v for k, v in options.items() if type(v) in (int, bool)}
     raise Lost(f'checkpoints/{task}.json with {{"model": NAME}}', "no such file that can be read")
 
 
-def final_model(student: Session, stem: str, module: str, factory: str) -> str:
+def final_model(student: Session, task: str, module: str, factory: str) -> str:
     """Build the model of the submitted checkpoint under the handle "final", with its weights.
 
-    Returns its name. stem: of the weight file; factory: the function that makes a model by name.
+    Returns its name. factory: the function that makes a model by name. The weights reach the worker
+    as bytes, and here alone: no other test's worker can read them.
     """
-    path, model = checkpoint(student, stem)
+    path, model, options = checkpoint(student, task)
     student.ask("load", {"module": module})
     request = {"module": module, "name": factory, "args": [model], "seed": 0, "handle": "final"}
-    student.ask("build", request)
-    student.ask("load_weights", {"handle": "final", "path": path})
+    student.ask("build", {**request, "kwargs": options})
+    file = np.frombuffer(path.read_bytes(), np.uint8)
+    student.ask("load_weights", {"handle": "final", "suffix": path.suffix}, {"file": file})
     return model
 
 

@@ -17,6 +17,7 @@ class Process:
     state: str
     started: int  # clock ticks since boot: with the pid, this names a process for good
     cpu_seconds: float  # its own and that of the children it has waited for
+    own_seconds: float  # its own alone
     threads: int
     memory_bytes: int
 
@@ -30,8 +31,15 @@ def look(pid: int) -> Process | None:
         return None
     fields = line[line.rindex(")") + 2 :].split()  # from the third on: the name may hold anything
     kilobytes = kilobytes_of(status, ("VmRSS:", "VmSwap:"))
-    ticks = sum(map(int, fields[11:15]))
-    return Process(fields[0], int(fields[19]), ticks / TICKS, int(fields[17]), kilobytes * 1024)
+    ticks = list(map(int, fields[11:15]))  # utime, stime, cutime, cstime
+    return Process(
+        fields[0],
+        int(fields[19]),
+        sum(ticks) / TICKS,
+        sum(ticks[:2]) / TICKS,
+        int(fields[17]),
+        kilobytes * 1024,
+    )
 
 
 def kilobytes_of(text: str, names: tuple[str, ...]) -> int:

@@ -22,7 +22,8 @@ import numpy as np
 MAX_HEADER = 1 << 20  # bytes
 MAX_ARRAYS = 256 << 20  # bytes
 DTYPES = {
-    name: np.dtype(name).newbyteorder("<") for name in ("float32", "float64", "int64", "bool")
+    name: np.dtype(name).newbyteorder("<")
+    for name in ("float32", "float64", "int64", "bool", "uint8")
 }
 _LENGTHS = struct.Struct("<II")
 

@@ -38,16 +38,18 @@ def take(source: Path, workspace: Path) -> Path:
     Only *.py files beside the four modules and the files of checkpoints/ are copied, as new plain
     files. Links and special files are left out; sizes are counted while reading, so that a zip bomb
     stops at the limit.
-    The worker's own two files are put into workspace/tools. Raises BadSubmission.
+    The checkpoints go to workspace/checkpoints, which no worker sees: a training must not find
+    trained weights. The worker's own two files go to workspace/tools. Raises BadSubmission.
     """
     folder, tools = workspace / "submission", workspace / "tools"
+    checkpoints = workspace / "checkpoints"
     files = dict(_zip_files(source) if source.is_file() else _folder_files(source))
     tops = [name.parent for name in files if name.name in MODULES]
     if not tops:
         raise BadSubmission(f"none of {', '.join(MODULES)} is in {source.name}")
     top = min(tops, key=lambda path: (len(path.parts), str(path)))
-    (folder / "checkpoints").mkdir(parents=True)
-    tools.mkdir()
+    for path in (folder, checkpoints, tools):
+        path.mkdir(parents=True)
     left, source_left, packer, packed = MAX_COPIED, MAX_SOURCE, zlib.compressobj(), 0
     for name, read in sorted(files.items()):
         if name.parent == top and name.suffix == ".py" and name.stem.isidentifier():
@@ -62,7 +64,7 @@ def take(source: Path, workspace: Path) -> Path:
             data = read(most + 1)
             if len(data) > most:
                 raise BadSubmission(f"{name.name} has more than {most >> 10} KiB")
-            target = folder / "checkpoints" / name.name
+            target = checkpoints / name.name
         else:
             continue
         left -= len(data)
@@ -81,6 +83,7 @@ def take(source: Path, workspace: Path) -> Path:
         shutil.copyfile(HERE / name, tools / name)
     for path in (workspace, *workspace.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)  # the worker may be another user
+    checkpoints.chmod(0o700)
     return folder
 
 

@@ -19,7 +19,7 @@ FUNCTIONS = {
     "train_segmentation_model": checks.TRAIN_MODEL,
     "evaluate_segmentation_model": ("model", "test_loader", "dataset_name"),
 }
-MAX_START, CHECKPOINT = 0.45, "checkpoints/segmentation"
+MAX_START = 0.45
 
 
 def answer_of(student, images: np.ndarray, name: str, handle: str = "model") -> np.ndarray:
@@ -285,7 +285,7 @@ def test_unet_100(student, rng, private, unless_fast):
 
 @graded("2.16", "Final model: IoU 0.97", 1)
 def test_final(student, rng, private):
-    model = checks.final_model(student, CHECKPOINT, MODELS, "get_segmentation_model")
+    model = checks.final_model(student, "segmentation", MODELS, "get_segmentation_model")
     images, truth = private.boxes(rng, 2 * checks.HIDDEN, "val")
     answer = answer_of(student, images, model, "final")
     checks.final("IoU", 0.97, 0.90, reference.iou(answer, truth))

@@ -8,6 +8,7 @@ prints to standard error.
 """
 
 import inspect
+import io
 import os
 import sys
 import traceback
@@ -291,14 +292,15 @@ def evaluate(args, tensors):
 
 @op
 def load_weights(args, tensors):
-    """Load a submitted checkpoint into a model. Its format is safe or it is not loaded."""
-    path = FOLDER / args["path"]
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    """Load a submitted checkpoint, a file's bytes, into a model. Its format is safe or it is not
+    loaded."""
+    data = tensors["file"].numpy().tobytes()
+    if args["suffix"] == ".safetensors":
+        from safetensors.torch import load
 
-        weights = load_file(path)
+        weights = load(data)
     else:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     models[args["handle"]].load_state_dict(weights)
     return None, {}
 

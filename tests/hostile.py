@@ -745,7 +745,7 @@ attack(
     tries("""
 here = os.path.dirname(os.path.abspath(__file__))
 above = os.path.dirname(here)
-for folder in (here, here + "/checkpoints", above, above + "/tools"):
+for folder in (here, above + "/checkpoints", above, above + "/tools"):
     attempt("new in " + folder, lambda: open(folder + "/new.py", "w"))
     attempt("chmod " + folder, lambda: os.chmod(folder, 0o777))
 for path in (__file__, here + "/classification_train.py", above + "/tools/worker.py"):
@@ -1454,4 +1454,55 @@ def train_epoch(model, train_loader, optimizer, criterion, device, max_steps=Non
     tests=("1.11",),
     options=("--patience=0.1",),
     says="CPU seconds",
+)
+attack(
+    "unwaited_children",
+    "trains in children that nobody waits for, whose time their parent is never charged with",
+    after(
+        """
+import os, signal, time
+def train_epoch(model, train_loader, optimizer, criterion, device, max_steps=None):
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        if os.fork() == 0:
+            while time.process_time() < 0.3:
+                pass
+            os._exit(0)
+        try:
+            os.wait()  # for its end; the kernel has thrown its time away
+        except ChildProcessError:
+            pass
+        train_loader.dataset[0]
+""",
+        CT,
+    ),
+    tests=("1.11",),
+    options=("--patience=0.1",),
+    says="CPU seconds",
+)
+
+
+def trained_already(folder: Path, marks: Marks) -> None:
+    """A 100-step training that looks for the trained weights of checkpoints/."""
+    pickled(folder, marks)
+    text = """
+def train_epoch(model, train_loader, optimizer, criterion, device, max_steps=None):
+    here = os.path.dirname(os.path.abspath(__file__))
+    for place in (here, os.path.dirname(here), os.getcwd(), "/tmp"):
+        folder = os.path.join(place, "checkpoints")
+        attempt("list " + folder, lambda: os.listdir(folder))
+        for name in ("classification.pt", "classification.json"):
+            attempt("read " + name, lambda: open(os.path.join(folder, name), "rb").read(8))
+    verdict()
+"""
+    after(PRELUDE + text, CT)(folder, marks)
+
+
+attack(
+    "trained_already",
+    "loads trained weights in a 100-step training",
+    trained_already,
+    tests=("1.11",),
+    options=(),
+    says="all was denied",
 )
