@@ -21,6 +21,8 @@ NEEDED = (
     "tqdm",
     "safetensors",
     "filelock",
+    "optuna",
+    "plotly",
     "pytest",
 )
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # where pip's name is not the one to import

@@ -10,7 +10,6 @@ What you write stands between ### BEGIN SOLUTION and ### END SOLUTION.
 import torch
 from torch import nn
 
-IMAGE_SHAPE = (3, 28, 28)  # channels, height, width
 NUM_PIXELS = 3 * 28 * 28
 
 

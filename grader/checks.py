@@ -79,10 +79,10 @@ def written_in(student: Session, module: str, name: str) -> Iterator[None]:
 
 
 def forward(
-    student: Session, handle: str, images: np.ndarray, shape: tuple, what: str, mode: str = "eval"
+    student: Session, handle: str, images: np.ndarray, shape: tuple, what: str
 ) -> np.ndarray:
     """The model's answer, of the right shape and dtype and finite, or Lost."""
-    _, out = student.ask("forward", {"handle": handle, "mode": mode}, {"images": images})
+    _, out = student.ask("forward", {"handle": handle}, {"images": images})
     answer = out.get("answer")
     if answer is None or answer.dtype != np.float32 or answer.shape != shape:
         got = "nothing" if answer is None else f"{answer.dtype} of shape {list(answer.shape)}"
@@ -172,7 +172,7 @@ def check_weights(
     images = noise(rng, 4)
 
     def answer(handle: str = "model") -> np.ndarray:
-        _, out = student.ask("forward", {"handle": handle, "mode": "eval"}, {"images": images})
+        _, out = student.ask("forward", {"handle": handle}, {"images": images})
         return out["answer"]
 
     first = answer()
@@ -186,7 +186,7 @@ def check_weights(
     _, state = student.ask("state", {"handle": "model"})
     shapes, _ = student.ask("build_shapes", {"handle": "model"})
     # In evaluation mode: batch norm cancels the bias of the convolution before it in training mode.
-    _, out = student.ask("gradient", {"handle": "model", "mode": "eval"}, {"images": images})
+    _, out = student.ask("gradient", {"handle": "model"}, {"images": images})
     dead = [parameter for parameter in shapes if not np.any(out.get(parameter, 0))]
     if dead or not shapes:
         raise Lost(

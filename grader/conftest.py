@@ -13,9 +13,10 @@ from grader.checks import fresh_rng
 from grader.feedback import Lost, explain
 from grader.images import PrivateImages
 from grader.results import NOT_GRADED, Results, Verdict, plain
-from grader.sandbox import Isolation, Limits, best_isolation
+from grader.sandbox import Isolation, Limits, best_isolation, works
 from grader.session import Session, StudentError, WorkerEnded
 from grader.submission import BadSubmission, take
+from pathlab.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parent
@@ -58,7 +59,10 @@ def pytest_configure(config):
         *(Path(file).absolute() if file else None for file in files),
         plain(Path(config.getoption("--submission")).absolute().name),
     )
-    config.stash[RESULTS].write()  # no points yet, and nothing left of an earlier grading
+    try:
+        config.stash[RESULTS].write()  # no points yet, and nothing left of an earlier grading
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def _check_order(arguments) -> None:
@@ -92,6 +96,8 @@ def student(request):
     results = config.stash[RESULTS]
     chosen = config.getoption("--isolation")
     isolation = Isolation(chosen) if chosen else best_isolation()
+    if chosen and not works(isolation):
+        pytest.exit(f"error: --isolation {chosen} does not work here; leave it out.", 2)
     if isolation is Isolation.NONE:
         results.notes.append("WARNING: the submission was not isolated on this machine.")
     with tempfile.TemporaryDirectory(prefix="grading-") as workspace:
@@ -118,7 +124,10 @@ def student(request):
 @pytest.fixture(scope="session")
 def private(request):
     """What a submission is trained and scored on."""
-    images = PrivateImages(request.config.getoption("--dataset"))
+    try:
+        images = PrivateImages(request.config.getoption("--dataset"))
+    except UserError as error:  # the instructor's mistake, not the submission's
+        pytest.exit(f"error: {error}", 2)
     request.config.stash[RESULTS].notes.append(f"images: {images.name}")
     return images
 

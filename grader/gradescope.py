@@ -43,7 +43,7 @@ cd "$root/source" || exit 1
 timeout --signal=INT --kill-after=20 SECONDS "$python" -m pytest -c pyproject.toml --rootdir . \\
     grader --submission="$root/submission" --results="$results" -q -p no:cacheprovider
 code=$?
-if [ $code = 124 ] && [ -s "$results" ]; then
+if { [ $code = 124 ] || [ $code = 137 ]; } && [ -s "$results" ]; then
     echo "The grading was stopped after SECONDS seconds."
 elif { [ $code != 0 ] && [ $code != 1 ]; } || [ ! -s "$results" ]; then
     reason="The grading itself failed (exit code $code), which says nothing about your code."

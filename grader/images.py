@@ -19,7 +19,8 @@ class PrivateImages:
     dataset: "synthetic" draws fresh stand-in images. "auto" is PathMNIST if it is in data_root,
     else "synthetic". Anything else is a data set of nine classes as pathlab.data.load takes it;
     its images are public, so each is turned, mirrored and stained a little differently: a table of
-    the file's images is worthless. Raises UserError for data that cannot be used.
+    hashes is worthless, though a search for the nearest of the file's own images is not
+    (docs/grader.md). Raises UserError for data that cannot be used.
     """
 
     def __init__(self, dataset: str = "synthetic", data_root: str = "data"):

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from pathlab.arguments import (
     not_negative_float,
     not_negative_int,
@@ -122,7 +124,11 @@ def make_model(make: Callable, settings: dict, **arguments):
     given = {name: settings.get(name) for name in {**OPTIONS, **U_NET_OPTIONS}}
     options = {name: value for name, value in given.items() if value is not None}
     try:
-        return make(settings["model"], **arguments, **options)
+        model = make(settings["model"], **arguments, **options)
+        if options:  # too deep a network shows in its first forward pass
+            with torch.no_grad():
+                model.eval()(torch.zeros(2, 3, 28, 28))
+        return model.train()
     except (TypeError, ValueError, RuntimeError) as error:
         if not options:
             raise

@@ -16,7 +16,7 @@ class UserError(Exception):
 def suggestion(name: str, known: Iterable[str]) -> str:
     """A sentence for an unknown name: the known one that looks most like it, or all of them."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"Expected one of {', '.join(known)}."
 
 

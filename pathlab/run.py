@@ -135,11 +135,7 @@ class Run:
             raise FloatingPointError("the validation loss is not a finite number")
         values = history[self.metric]
         if self.config["keep"] == "last" or values[-1] > max(values[:-1], default=-math.inf):
-            about = {"model": self.config["model"], "num_classes": str(self.config["num_classes"])}
-            weights = {
-                name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()
-            }
-            write_atomically(self.folder / BEST, safetensors.torch.save(weights, about))
+            self._write_weights(model)
         state = {
             "model": self.config["model"],
             "weights": model.state_dict(),
@@ -161,13 +157,16 @@ class Run:
     def keep_final(self, model: torch.nn.Module, history: dict, seconds: float) -> None:
         """Instead of end_epoch after every epoch: keep what a whole training has ended with.
 
-        seconds: the time it took. Raises UserError for a history without the metric's list.
+        seconds: the time it took. Raises UserError for a history without the metric's list, and
+        FloatingPointError for weights that are not finite numbers any more.
         """
         if not (isinstance(history, dict) and history.get(self.metric)):
             raise UserError(
                 f"the training returned {type(history).__name__}, expected a dict of lists with "
                 f"one entry an epoch, {self.metric!r} among them."
             )
+        if not all(torch.isfinite(t).all() for t in model.state_dict().values()):
+            raise FloatingPointError("the trained weights are not finite numbers")
         epochs = len(history[self.metric])
         self.log["learning_rate"] = [self.config["learning_rate"]] * epochs
         self.log["seconds"] = [seconds / epochs] * epochs

@@ -222,6 +222,12 @@ def test_wrong_flags(arguments, words, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_that_is_too_deep_is_refused_before_training(tissue_npz, tmp_path):
+    arguments = ("--dataset", tissue_npz, "--depth", "7", "--output-dir", "out")
+    done = run_script("classification_main.py", *arguments, cwd=tmp_path)
+    assert_user_error(done, "--depth 7")
+
+
 def test_an_output_folder_that_cannot_be_written(tissue_npz, tmp_path):
     (tmp_path / "file").write_text("in the way")
     arguments = ("--dataset", tissue_npz, "--output-dir", "file/out")

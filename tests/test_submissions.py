@@ -5,11 +5,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import REPO, environment
 
+from grader import checks
 from grader.handout import without_solutions
+from grader.submission import take
 
 BLANKS = (
     "classification_models.py",
@@ -119,3 +122,16 @@ def test_a_training_that_returns_no_history_is_explained(copy, tissue_npz):
     arguments = ("--model", "linear", "--dataset", str(tissue_npz))
     done = python(copy, "classification_main.py", *arguments)
     assert done.returncode == 2 and "returned NoneType, expected a dict" in done.stderr
+
+
+def test_a_final_model_keeps_the_flags_of_its_run(tmp_path):
+    source = tmp_path / "source"
+    (source / "checkpoints").mkdir(parents=True)
+    (source / "classification_models.py").write_text("")
+    (source / "checkpoints/classification.safetensors").write_bytes(b"weights")
+    about = {"model": "cnn", "width": 8, "depth": None, "skips": False, "kernel_size": "5"}
+    (source / "checkpoints/classification.json").write_text(json.dumps(about))
+    taken = take(source, tmp_path / "work")
+    path, model, options = checks.checkpoint(SimpleNamespace(submission=taken), "classification")
+    assert (path.read_bytes(), model, options) == (b"weights", "cnn", {"width": 8, "skips": False})
+    assert not list(taken.rglob("*.safetensors")), "a worker would see the weights"
