@@ -12,6 +12,7 @@ from pathlib import Path
 from pathlab.arguments import positive_int
 from pathlab.engines import add_engine_flags, cores, open_engine, slurm_options
 from pathlab.errors import UserError, run_command
+from pathlab.sweep.config import PRUNERS, SEARCHES
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,16 +31,20 @@ def build_parser() -> argparse.ArgumentParser:
         type=positive_int,
         help="trials at a time (default: one for each of --devices, else one for each core)",
     )
-    add("--search", choices=("grid", "random", "tpe"), default="grid", help="default: grid")
+    add("--search", choices=SEARCHES, default="grid", help="default: grid")
     add("--trials", type=positive_int, help="configurations of random and tpe (default: 20)")
-    add("--pruner", choices=("none", "median", "halving"), default="none", help="default: none")
+    add("--pruner", choices=PRUNERS, default="none", help="default: none")
     add(
         "--seeds", type=positive_int, help="seeds for each configuration, where the file names none"
     )
     add("--search-seed", type=int, default=0, help="of random and tpe (default: 0)")
     add_engine_flags(parser)
     add("--threads", type=positive_int, help="of each trial (default: the cores, shared out)")
-    add("--devices", metavar="LIST", help="such as cuda:0,cuda:1; trials share them out")
+    add(
+        "--devices",
+        metavar="LIST",
+        help="such as cuda:0,cuda:1; trials share them out (on a cluster: how many GPUs)",
+    )
     add("--per-device", type=positive_int, default=1, help="trials at a time on each of --devices")
     add("--grid_search_results_path", type=Path, help="a second place for results.csv")
     return parser
@@ -54,19 +59,21 @@ def main(argv: list[str] | None = None) -> int:
     from pathlab.sweep.scripts import prepare
 
     parts = read_parts(args.config, args.seeds)
-    prepare(threads, any("import pathlab" in part.script.read_text() for part in parts))
+    sources = [part.script.read_text(errors="replace") for part in parts]
+    prepare(threads, any("import pathlab" in source for source in sources))
     # While another process imports torch, this one imports all that it will need, to the report.
     import optuna.importance  # noqa: F401
 
     from pathlab.sweep.parser import check_part
     from pathlab.sweep.run import STUDY, Sweep, remember
-    from pathlab.sweep.search import Search, open_storage
+    from pathlab.sweep.search import Search, check_search, open_storage
 
     folder = (args.output_dir or Path("runs") / f"sweep-{args.config.stem}").resolve()
     make_folder(folder)
     with locked(folder, wait=False):
         needed = ["output_dir", *["device"] * (slots[0] is not None)]
         for part in parts:
+            check_search(part, args.search)
             check_part(part, folder, [*needed, *["seed"] * bool(part.seeds)], threads)
         about = {"search": args.search, "trials": args.trials, "pruner": args.pruner}
         remember(folder, parts, about | {"search_seed": args.search_seed})
@@ -110,9 +117,9 @@ def _summary(sweep) -> int:
     """Print the best configuration of each part; 1 if a trial failed, else 0."""
     for part in sweep.parts:
         if best := sweep.best(part):
-            spread = f" (seeds: {', '.join(f'{v:.4f}' for v in best['values'])})" * bool(part.seeds)
-            settings = ", ".join(f"{name} {value}" for name, value in best["params"].items())
-            print(f"{part.name}: best {part.metric} {best['value']:.4f}{spread}: {settings}")
+            spread = f" (seeds: {', '.join(f'{v:.4f}' for v in best.values)})" * bool(part.seeds)
+            settings = ", ".join(f"{name} {value}" for name, value in best.params.items())
+            print(f"{part.name}: best {part.metric} {best.mean:.4f}{spread}: {settings}")
     failed = [row for row in sweep.rows.values() if row["state"] == "failed"]
     if failed:
         print(
@@ -131,6 +138,8 @@ def _slots(args: argparse.Namespace) -> list[str | None]:
     devices = [device.strip() for device in args.devices.split(",")]
     if not all(devices) or len(set(devices)) != len(devices):
         raise UserError(f"--devices {args.devices} should be a list such as cuda:0,cuda:1.")
+    if args.engine != "local":  # a call there sees only the GPU that it is given, whichever it is
+        devices = [device.partition(":")[0] for device in devices]
     slots = devices * args.per_device
     if args.workers and args.workers != len(slots):
         raise UserError(

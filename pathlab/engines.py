@@ -5,12 +5,14 @@
 
 What is submitted is a module's function with plain arguments, which does its work in a process of
 its own and waits for it, so that a crash costs that call alone. All machines see the same files and
-have this repository at the same path. A call that is cancelled before it began does not run; stop
-one that runs by the means that it offers itself. What a call raises comes out of its future; SLURM
-wraps it in submitit's FailedJobError.
+have this repository at the same path. On this machine a call that is cancelled before it began does
+not run; on Ray and SLURM no single call can be cancelled. Stop one that runs by the means that it
+offers itself. What a call raises comes out of its future; SLURM wraps it in submitit's
+FailedJobError.
 """
 
 import argparse
+import math
 import os
 import socket
 import threading
@@ -36,9 +38,12 @@ def open_engine(
     address: str | None = None,
     options: dict | None = None,
 ) -> Executor:
-    """An executor that runs `workers` calls at a time.
+    """An executor that runs `workers` calls at a time on this machine.
 
-    threads, gpus: what one call is given on a cluster (a share of a GPU is allowed on Ray).
+    Ray on this machine is started with cores for so many. A running Ray cluster and SLURM are
+    handed all calls at once and decide themselves how many run: submit no more than should.
+
+    threads, gpus: what one call is given on a cluster (SLURM rounds a share of a GPU up).
     folder: where the engine may keep its own files. address: of a running Ray cluster; None starts
     Ray on this machine. options: submitit's parameters for SLURM, such as {"slurm_partition": "a",
     "timeout_min": 60}; {"cluster": "local"} uses submitit without SLURM. Raises UserError where the
@@ -56,7 +61,12 @@ def open_engine(
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     """--engine, --address and --slurm, as `open_engine` and `slurm_options` take them."""
     add = parser.add_argument
-    add("--engine", choices=ENGINES, default="local", help="default: local")
+    add(
+        "--engine",
+        choices=ENGINES,
+        default="local",
+        help="default: local; a cluster decides how many of the calls it is given run at a time",
+    )
     add("--address", help="of a running Ray cluster (default: start Ray on this machine)")
     add(
         "--slurm",
@@ -112,7 +122,12 @@ class RayExecutor(Executor):
         self._task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_call)
 
     def submit(self, function: Callable, /, *args, **kwargs) -> Future:
-        return self._task.remote(function, args, kwargs).future()
+        future: Future = Future()
+        future.set_running_or_notify_cancel()  # Ray's own future would let itself be cancelled
+        self._task.remote(function, args, kwargs).future().add_done_callback(
+            lambda ended: _hand_on(ended, future)
+        )
+        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._ray.shutdown()
@@ -131,7 +146,7 @@ class SlurmExecutor(Executor):
         try:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
             self._executor.update_parameters(
-                **{"cpus_per_task": threads, "gpus_per_node": int(gpus), "timeout_min": 240}
+                **{"cpus_per_task": threads, "gpus_per_node": math.ceil(gpus), "timeout_min": 240}
                 | options
             )
         except (RuntimeError, NameError, TypeError, ValueError) as error:
@@ -147,7 +162,10 @@ class SlurmExecutor(Executor):
 
     def submit(self, function: Callable, /, *args, **kwargs) -> Future:
         future: Future = Future()
-        job = self._executor.submit(function, *args, **kwargs)
+        try:
+            job = self._executor.submit(function, *args, **kwargs)
+        except (RuntimeError, OSError) as error:  # submitit's errors are RuntimeErrors
+            raise UserError(f"SLURM refuses the job: {error}") from error
         future.set_running_or_notify_cancel()
         with self._changed:
             self._jobs[future] = job
@@ -165,7 +183,8 @@ class SlurmExecutor(Executor):
                 if not job.done():
                     continue
                 with self._changed:
-                    del self._jobs[future]
+                    if self._jobs.pop(future, None) is None:  # `shutdown` has cancelled it
+                        continue
                 try:
                     future.set_result(job.result())
                 except BaseException as error:  # whatever the call or submitit raised
@@ -197,6 +216,13 @@ def _check_listening(address: str) -> None:
             f"the Ray cluster at {address} does not answer: {error}. `ray status` prints the "
             "address; leave --address out to start Ray on this machine."
         ) from error
+
+
+def _hand_on(ended: Future, future: Future) -> None:
+    if error := ended.exception():
+        future.set_exception(error)
+    else:
+        future.set_result(ended.result())
 
 
 def _call(function: Callable, args: tuple, kwargs: dict):

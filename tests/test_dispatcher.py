@@ -20,6 +20,7 @@ from conftest import REPO, assert_user_error, command, environment, run_script
 
 import dispatcher
 from pathlab.errors import UserError
+from pathlab.sweep.trial import STOPPED, Trial, run_trial
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of a Unix system")
 XS = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
@@ -210,6 +211,19 @@ def test_devices_are_shared_out(sweep, tmp_path):
     assert sum(counts) == 12 and min(counts) >= 3
 
 
+@pytest.mark.parametrize("engine", ["ray", "slurm"])
+def test_on_a_cluster_the_devices_are_only_counted(engine):
+    words = ["--config", "x", "--engine", engine, "--devices", "cuda:0,cuda:1", "--per-device", "2"]
+    assert dispatcher._slots(dispatcher.build_parser().parse_args(words)) == ["cuda"] * 4
+
+
+def test_a_script_may_have_another_encoding(sweep, tmp_path):
+    path = tmp_path / "toy.py"
+    path.write_bytes(b"# -*- coding: latin-1 -*-\n# caf\xe9\n" + path.read_bytes())
+    done = dispatch(sweep(params={"x": [0.1]}))
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_script_of_torch_is_not_imported_anew_and_gets_its_share_of_threads(sweep, tmp_path):
     (tmp_path / "toy.py").write_text(
         "import argparse, json, os, sys, torch\n"
@@ -263,7 +277,57 @@ def test_a_crash_costs_one_trial_alone_and_is_repeated_next_time(sweep, tmp_path
     assert sorted(t.state.name for t in study.trials) == ["COMPLETE"] * 4 + ["FAIL"] * 2
 
 
+def test_the_best_is_the_reports_among_those_with_the_most_seeds(sweep, tmp_path):
+    path = tmp_path / "toy.py"
+    path.write_text(path.read_text().replace("args = parser.parse_args()", ONE_SEED_FAILS))
+    done = dispatch(sweep(params={"x": [0.1, 0.3]}, seeds=2))
+    assert done.returncode == 1
+    assert "best best_value 1.0000 (seeds: 1.0000): x 0.3" in done.stdout
+
+
+ONE_SEED_FAILS = "args = parser.parse_args()\n    assert args.seed == 0"
 SANE = "args = parser.parse_args()\n    args.end = 'well'"
+
+
+@pytest.fixture
+def trial(tmp_path):
+    """trial(source): of a script with this source, which takes no --resume."""
+
+    def make(source: str) -> Trial:
+        (tmp_path / "script.py").write_text(source)
+        return Trial(
+            part="part",
+            number=0,
+            seed=None,
+            params={},
+            metric="value",
+            script=str(tmp_path / "script.py"),
+            arguments=[],
+            folder=str(tmp_path / "trials" / "part-0000"),
+            cwd=str(tmp_path),
+            threads=1,
+            resumable=False,
+        )
+
+    return make
+
+
+def test_a_trial_that_is_just_starting_can_be_stopped(trial):
+    hanging = trial("import time\ntime.sleep(1000)\n")
+    hanging.stop(STOPPED)  # before it has a folder
+    assert run_trial(hanging)["state"] == STOPPED
+    assert not hanging.stop_file.exists()
+
+
+def test_results_that_are_no_object_are_a_failure_in_words(trial):
+    ended = run_trial(
+        trial(
+            "import sys\n"
+            "open(sys.argv[1].removeprefix('--output-dir=') + '/results.json', 'w').write('[1, 2]')"
+        )
+    )
+    assert ended["state"] == "failed"
+    assert ended["error"] == "results.json should hold an object with 'value', not [1, 2]"
 
 
 def test_pruning_stops_what_is_worse_and_keeps_the_best(sweep, tmp_path):
@@ -334,6 +398,21 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(sweep, tmp_path):
     assert all(path.stat().st_mtime_ns == then for path, then in finished.items())
     resumed = [p for p in out.glob("trials/*/log.txt") if "resume=True" in p.read_text()]
     assert resumed, "what ran was taken up again where it was"
+
+
+def test_trials_that_were_deleted_run_again(sweep, tmp_path):
+    config, out = sweep(params={"x": [0.1, 0.2, 0.3]}, seeds=2), tmp_path / "out"
+    assert dispatch(config).returncode == 0
+    before = table(out)
+    (out / "trials/toy-0000-seed1/trial.json").unlink()
+    shutil.rmtree(out / "trials/toy-0002-seed0")
+    kept = complete(out)
+    done = dispatch(config)
+    assert done.returncode == 0, done.stderr
+    assert table(out) == before and len(before) == 6
+    assert len(kept) == 4 and all(path.stat().st_mtime_ns == then for path, then in kept.items())
+    study = optuna.load_study(study_name="toy", storage=journal(out))
+    assert len(study.trials) == 5, "two configurations of the three were asked for again"
 
 
 KILLED_SWEEPS = [
@@ -464,6 +543,19 @@ def test_a_changed_file_does_not_mix_with_an_old_folder(sweep, tmp_path):
     assert_user_error(done, "other settings", "x was [0.1], is [0.1, 0.2]", "another --output-dir")
     assert_user_error(dispatch(sweep(params={"x": [0.1]}), "--search", "tpe"), "search was grid")
     assert len(rows(tmp_path / "out")) == 1
+
+
+def test_another_order_of_the_parameters_is_another_grid(sweep, tmp_path):
+    dispatch(sweep(params={"x": [0.1], "model": ["a"]}))
+    done = dispatch(sweep(params={"model": ["a"], "x": [0.1]}))
+    assert_user_error(done, "the order of params was x, model, is model, x", "Undo the change")
+
+
+def test_a_refused_search_is_not_remembered(sweep):
+    config = sweep(params={"x": {"low": 0.0, "high": 1.0}, "epochs": 1})
+    assert_user_error(dispatch(config), "no grid")
+    done = dispatch(config, "--search", "random", "--trials", "1")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_script_that_stops_before_its_parser_and_one_without_output_dir(sweep, tmp_path):

@@ -1,8 +1,10 @@
 """The engines: the same calls, and the same sweep, on this machine, on Ray and by submitit."""
 
 import json
+import os
 import re
 import shutil
+import threading
 import time
 from concurrent.futures import wait
 from pathlib import Path
@@ -49,6 +51,8 @@ def test_calls_run_side_by_side_and_their_errors_come_back(name, request, tmp_pa
         assert [future.result(60) for future in powers] == [1, 2, 4]
         with pytest.raises(Exception, match="Expecting property name"):
             wrong.result(60)
+        if name != "local":
+            assert not any(nap.cancel() for nap in naps), "a cluster takes no call back"
         wait(naps, 60)
         assert all(nap.done() and nap.exception() is None for nap in naps)
         assert time.time() - began >= 3
@@ -63,6 +67,39 @@ def test_an_engine_that_is_not_there_is_named(tmp_path):
     if shutil.which("srun") is None:
         with pytest.raises(UserError, match="SLURM cannot be used here"):
             open_engine("slurm", 1, tmp_path)
+
+
+def test_a_job_that_slurm_refuses_is_told_in_its_words(tmp_path, monkeypatch):
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    for name, body in {"srun": "", "sbatch": 'cat "$1" >&2; exit 1'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    engine = open_engine("slurm", 1, tmp_path, gpus=0.5)
+    with pytest.raises(UserError, match="SLURM refuses the job") as refused:
+        engine.submit(pow, 2, 3)
+    engine.shutdown()
+    assert "--gpus-per-node=1" in str(refused.value), "half a GPU is a whole one there"
+
+
+def test_a_slurm_job_may_end_while_the_engine_is_shut_down(tmp_path, monkeypatch):
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    engine = open_engine("slurm", 1, tmp_path, options={"cluster": "local"})
+
+    class Job:
+        def done(self) -> bool:
+            engine.shutdown(wait=False, cancel_futures=True)
+            return True
+
+        def cancel(self) -> None:
+            pass
+
+    monkeypatch.setattr(engine._executor, "submit", lambda function: Job())
+    engine.submit(time.time)
+    engine._watcher.join(20)
+    assert not engine._watcher.is_alive() and not raised
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pathlab.errors import UserError, suggestion
 
+SEARCHES = ("grid", "random", "tpe")
+PRUNERS = ("none", "median", "halving")
 METRICS = {"classification_main": "best_val_acc", "segmentation_main": "best_val_iou"}
 MINIMISED = ("loss", "error", "seconds")  # a metric whose name has one of these is to be small
 KEYS = ("name", "script", "params", "metric", "direction", "seeds")

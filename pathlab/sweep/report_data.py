@@ -28,8 +28,8 @@ class Trial:
     seconds: float | None
     error: str
     name: str  # of its folder in trials/
-    results: dict[str, object]
-    curve: list[tuple[float, float]]  # (epoch, metric), by epoch
+    results: dict[str, object] = field(default_factory=dict)
+    curve: list[tuple[float, float]] = field(default_factory=list)  # (epoch, metric), by epoch
 
     @property
     def counts(self) -> bool:
@@ -194,7 +194,7 @@ def read_sweep(folder: Path) -> Sweep:
     notes: list[str] = []
     config = _read_object(folder / "sweep.json", notes, needed=True)
     listed = config["parts"] if isinstance(config.get("parts"), list) else []
-    parts = [_part(entry) for entry in listed if isinstance(entry, dict)]
+    parts = [part_of(entry) for entry in listed if isinstance(entry, dict)]
     sweep = Sweep(
         name=folder.resolve().name,
         parts=list({part.name: part for part in parts}.values()),
@@ -220,7 +220,7 @@ def read_sweep(folder: Path) -> Sweep:
     return sweep
 
 
-def _part(entry: dict) -> Part:
+def part_of(entry: dict) -> Part:
     """A part from its entry in sweep.json. What the entry lacks is taken as empty."""
     name = str(entry.get("name", "unnamed"))
     params, fixed, flags = (
@@ -249,23 +249,28 @@ def _read_trial(path: Path, sweep: Sweep) -> None:
         return
     part = next((part for part in sweep.parts if part.name == name), None)
     if part is None:
-        part = _part({"name": name})
+        part = part_of({"name": name})
         sweep.parts.append(part)
         sweep.notes.append(f"sweep.json has no part {name}: more of it is taken as better.")
+    trial = trial_of(entry, path.name)
+    trial.results = _read_object(path / "results.json", sweep.notes)
+    trial.curve = _read_curve(path / "metrics.csv", part.metric, sweep.notes)
+    part.trials.append(trial)
+
+
+def trial_of(entry: dict, name: str) -> Trial:
+    """A trial from its trial.json, which has params and a state, in the folder `name`."""
     value = number(entry.get("value"))
-    trial = Trial(
+    return Trial(
         number=entry["number"] if isinstance(entry.get("number"), int) else None,
         seed=entry.get("seed"),
-        params=params,
-        state=state,
+        params=entry["params"],
+        state=entry["state"],
         value=None if value is None else float(value),
         seconds=number(entry.get("seconds")),
         error=TERMINAL_CODES.sub("", str(entry.get("error") or "")),
-        name=path.name,
-        results=_read_object(path / "results.json", sweep.notes),
-        curve=_read_curve(path / "metrics.csv", part.metric, sweep.notes),
+        name=name,
     )
-    part.trials.append(trial)
 
 
 def _read_curve(path: Path, metric: str, notes: list[str]) -> list[tuple[float, float]]:

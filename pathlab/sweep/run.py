@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from pathlab.errors import UserError
 from pathlab.files import write_atomically, write_json
+from pathlab.sweep import report_data
 from pathlab.sweep.config import Part
 from pathlab.sweep.parser import command_line
 from pathlab.sweep.search import Search
@@ -25,7 +27,6 @@ from pathlab.sweep.trial import (
     FAILED,
     NO_METRIC,
     PRUNED,
-    STOP,
     STOPPED,
     Trial,
     epochs,
@@ -78,6 +79,9 @@ class Sweep:
         self.running: dict[Future, tuple[Configuration, Trial, str | None]] = {}
         self.left = list(searches)
         self.earlier = self._read_rows()
+        ended = [row for row in self.rows.values() if row["state"] in (COMPLETE, PRUNED)]
+        for search in searches:
+            search.resume(Counter(r["number"] for r in ended if r["part"] == search.part.name))
         self._write_table()
 
     @property
@@ -116,7 +120,7 @@ class Sweep:
             configuration, seed = following
             slot = self.free.pop(0)
             trial = self._trial(configuration, seed, slot)
-            (Path(trial.folder) / STOP).unlink(missing_ok=True)
+            trial.stop_file.unlink(missing_ok=True)
             self.running[engine.submit(run_trial, trial)] = (configuration, trial, slot)
 
     def _next(self) -> tuple[Configuration, int | None] | None:
@@ -238,32 +242,23 @@ class Sweep:
 
     def _show(self) -> None:
         states = [row["state"] for row in self.rows.values()]
-        best = [f"{row['value']:.4f}" if (row := self.best(part)) else "-" for part in self.parts]
+        best = [f"{b.mean:.4f}" if (b := self.best(part)) else "-" for part in self.parts]
         text = f"best {' / '.join(best)}, {len(self.running)} running"
         for state in (FAILED, PRUNED):
             if state in states:
                 text += f", {states.count(state)} {state}"
         self.bar.set_postfix_str(text, refresh=sys.stderr.isatty())
 
-    def best(self, part: Part) -> dict | None:
-        """{"value", "values", "params", "number"} of the best configuration of a part: the mean
-        over its seeds. None before any is complete."""
-        groups: dict[int, list[dict]] = {}
-        for _, row in sorted(self.rows.items()):
-            if row["part"] == part.name and row["state"] == COMPLETE:
-                groups.setdefault(row["number"], []).append(row)
-        means = [
-            {
-                "value": fmean(row["value"] for row in rows),
-                "values": [row["value"] for row in rows],
-                "params": rows[0]["params"],
-                "number": number,
-            }
-            for number, rows in groups.items()
-            if len(rows) == len(part.seeds or [None])
+    def best(self, part: Part) -> report_data.Configuration | None:
+        """The best configuration of a part, as the report chooses it. None before any is
+        complete."""
+        told = report_data.part_of(part.about())
+        told.trials = [
+            report_data.trial_of(row, folder)
+            for folder, row in sorted(self.rows.items())
+            if row["part"] == part.name
         ]
-        sign = 1 if part.direction == "maximize" else -1
-        return max(means, key=lambda mean: (sign * mean["value"], -mean["number"]), default=None)
+        return report_data.best(told.configurations())
 
     def _read_rows(self) -> dict[str, dict]:
         for folder in sorted((self.folder / TRIALS).glob("*/")):
@@ -325,8 +320,9 @@ def _outcome(trial: Trial, future: Future) -> dict:
 def remember(folder: Path, parts: list[Part], about: dict) -> None:
     """Write sweep.json, or make sure that it says the same as when the folder was begun.
 
-    Only more trials of a random or TPE search are a change that an old folder allows. Raises
-    UserError for any other.
+    Another number of trials of a random or TPE search is the one change that an old folder allows.
+    Raises UserError for any other; for another order of the parameters too, as the configurations
+    are numbered by it.
     """
     path = folder / SWEEP
     now = json.loads(json.dumps({"parts": [part.about() for part in parts], **about}))
@@ -338,6 +334,8 @@ def remember(folder: Path, parts: list[Part], about: dict) -> None:
             changed = [n for n in now if n != "trials" and before.get(n) != now[n]]
             if before.get("trials") != now["trials"] and now["search"] == "grid":
                 changed.append("trials")
+            if _names(before) != _names(now):
+                changed.append("parts")
         except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} cannot be read ({error}); take another --output-dir."
@@ -352,6 +350,11 @@ def remember(folder: Path, parts: list[Part], about: dict) -> None:
     write_json(path, now)
 
 
+def _names(about: dict) -> list[list[str]]:
+    """Each part's parameters in their order, which `==` of dicts does not see."""
+    return [list(part["params"]) for part in about["parts"]]
+
+
 def _difference(before: dict, now: dict) -> str:
     """The first settings that differ, in words."""
     for name in now:
@@ -363,6 +366,8 @@ def _difference(before: dict, now: dict) -> str:
             return f"the part {part['name']} is new"
         for key in part:
             was, is_now = old[part["name"]].get(key), part[key]
+            if key == "params" and was == is_now and list(was) != list(is_now):
+                return f"the order of params was {', '.join(was)}, is {', '.join(is_now)}"
             if was == is_now:
                 continue
             if isinstance(was, dict) and isinstance(is_now, dict):

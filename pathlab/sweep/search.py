@@ -5,6 +5,7 @@ The study is kept in Optuna's own journal file, so `optuna-dashboard study.log` 
 
 import random
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
@@ -21,8 +22,6 @@ from optuna.trial import Trial, TrialState
 from pathlab.errors import UserError
 from pathlab.sweep.config import Part
 
-SEARCHES = ("grid", "random", "tpe")
-PRUNERS = ("none", "median", "halving")
 NUMBER = "configuration"  # user attribute: our own number, which a repeated configuration keeps
 DEFAULT_TRIALS = 20  # of random and tpe
 
@@ -43,11 +42,19 @@ def open_storage(file: Path) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(file)))
 
 
-class Search:
-    """The configurations of one part, numbered from 0.
+def check_search(part: Part, method: str) -> None:
+    """Raise UserError for a search that does not fit the parameters."""
+    if method == "grid" and part.has_ranges:
+        raise UserError(
+            f"{part.name}: a range has no grid; use --search random or tpe, or list its values."
+        )
 
-    trials: how many configurations; None is the whole grid. Raises UserError for a search that
-    does not fit the parameters.
+
+class Search:
+    """The configurations of one part, numbered from 0. `resume` comes first.
+
+    method: one that `check_search` has passed. trials: how many configurations; None is the whole
+    grid.
     """
 
     def __init__(
@@ -60,10 +67,6 @@ class Search:
         seed: int,
     ):
         self.part, self.method, self.seed = part, method, seed
-        if method == "grid" and part.has_ranges:
-            raise UserError(
-                f"{part.name}: a range has no grid; use --search random or tpe, or list its values."
-            )
         self.listed: list[dict] | None = None  # all configurations, where that is known beforehand
         if method != "tpe" and not part.has_ranges:
             self.listed = part.grid()
@@ -84,11 +87,16 @@ class Search:
         self.reported: dict[int, int] = {}  # epochs of each that the journal knows
         self.again: list[int] = []  # numbers of configurations that an earlier run has left
         self.results: dict[str, float] = {}  # by parameters: TPE may propose the same twice
-        self._reload()
+        self.count = 0  # of the configurations asked for
 
-    def _reload(self) -> None:
-        """Go on where the journal ends: unfinished and failed configurations come again first."""
-        newest = {}
+    def resume(self, rows: Mapping[int, int]) -> None:
+        """Go on where the journal ends: unfinished and failed configurations come again first, and
+        those whose trials were deleted.
+
+        rows: by configuration, how many of its trials are complete or pruned.
+        """
+        needed = {TrialState.COMPLETE: len(self.part.seeds or [None]), TrialState.PRUNED: 1}
+        newest, seen = {}, set()
         for frozen in self.study.get_trials(deepcopy=False):
             if NUMBER in frozen.user_attrs:
                 newest[frozen.user_attrs[NUMBER]] = frozen
@@ -96,17 +104,21 @@ class Search:
                 self.study.tell(frozen.number, state=TrialState.FAIL)
         if any(frozen.state == TrialState.WAITING for frozen in newest.values()):
             self._ask()  # killed before it was taken up; there is one at most
-        for number, frozen in newest.items():
+        for number, frozen in sorted(newest.items()):
+            point = str(frozen.params)
+            # A point that came before may have no trials of its own: see `next`.
+            lost = point not in seen and rows.get(number, 0) < needed.get(frozen.state, 0)
+            seen.add(point)
             if frozen.state == TrialState.RUNNING:
                 trial = self.open[number] = Trial(self.study, frozen._trial_id)
                 for name, distribution in self.distributions.items():
                     if name not in frozen.params:  # of a list; it gets the value that it was given
                         trial.suggest_categorical(name, distribution.choices)
                 self.reported[number] = len(frozen.intermediate_values)
-            elif frozen.state == TrialState.FAIL:
+            elif frozen.state == TrialState.FAIL or lost:
                 self._ask(number, frozen.params)
             elif frozen.state == TrialState.COMPLETE:
-                self.results[str(frozen.params)] = frozen.value
+                self.results[point] = frozen.value
         self.again = sorted(self.open)
         self.count = max(newest, default=-1) + 1
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from pathlab.files import locked, make_folder, write_json
 from pathlab.sweep.scripts import Script, run_script
 
-TRIAL, STOP, LOG = "trial.json", ".stop", "log.txt"
+TRIAL, LOG = "trial.json", "log.txt"
 RESULTS, METRICS, CONFIG = "results.json", "metrics.csv", "config.json"
 COMPLETE, FAILED, PRUNED, STOPPED = "complete", "failed", "pruned", "stopped"
 TAIL_LINES, TAIL_BYTES = 20, 4000  # of the log, for a trial that failed
@@ -36,10 +36,16 @@ class Trial:
     threads: int
     resumable: bool  # the script takes --resume
 
+    @property
+    def stop_file(self) -> Path:
+        """Beside the folder, which a trial that begins makes anew."""
+        folder = Path(self.folder)
+        return folder.with_name(f".{folder.name}.stop")
+
     def stop(self, why: str) -> None:
         """Ask for its end, wherever it runs: PRUNED or STOPPED."""
-        with contextlib.suppress(FileNotFoundError):  # it has not begun
-            (Path(self.folder) / STOP).write_text(why)
+        self.stop_file.parent.mkdir(parents=True, exist_ok=True)
+        self.stop_file.write_text(why)
 
 
 def run_trial(trial: Trial) -> dict:
@@ -68,7 +74,7 @@ def run_trial(trial: Trial) -> dict:
         log, cwd = folder / LOG, Path(trial.cwd)
         script = Script(Path(trial.script), arguments, log, running, cwd, trial.threads)
         began = time.monotonic()
-        code = run_script(script, (folder / STOP).exists)
+        code = run_script(script, trial.stop_file.exists)
         seconds = time.monotonic() - began
         return _ended(trial, folder, code, seconds)
 
@@ -76,8 +82,8 @@ def run_trial(trial: Trial) -> dict:
 def _ended(trial: Trial, folder: Path, code: int, seconds: float) -> dict:
     state, value, error = COMPLETE, None, None
     with contextlib.suppress(FileNotFoundError):
-        state = (folder / STOP).read_text() if code else COMPLETE
-        (folder / STOP).unlink()
+        state = trial.stop_file.read_text() if code else COMPLETE
+        trial.stop_file.unlink()
     if state == COMPLETE and code:
         state, error = FAILED, f"{_meaning(code)}\n{tail(folder / LOG)}".strip()
     elif state == COMPLETE:
@@ -141,12 +147,14 @@ def _value(results: Path, metric: str) -> tuple[float | None, str | None]:
         found = json.loads(results.read_text())
     except (OSError, ValueError) as error:
         return None, f"it ended well, but {results.name} cannot be read: {error}"
-    value = found.get(metric) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None, f"{results.name} should hold an object with {metric!r}, not {found!r:.40}"
+    value = found.get(metric)
     if type(value) in (int, float) and math.isfinite(value):
         return float(value), None
-    if isinstance(found, dict) and metric in found:
+    if metric in found:
         return None, f"its {metric} is {value!r}, not a number"
-    numbers = sorted(n for n, v in dict(found).items() if type(v) in (int, float))
+    numbers = sorted(n for n, v in found.items() if type(v) in (int, float))
     return None, f"{NO_METRIC} {metric!r}; it has {', '.join(numbers)}"
 
 
