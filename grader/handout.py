@@ -20,13 +20,12 @@ FILES = (
     "check_installation.py",
     "dispatcher.py",
     "requirements.txt",
-    "requirements-capstones.txt",
     "pyproject.toml",  # tells pytest how to run
     "README.md",
     "LICENSE",
 )
-FOLDERS = ("pathlab", "grader", "docs", "sweeps", "capstones")
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "*.tmp")
+FOLDERS = ("pathlab", "grader", "docs", "sweeps")
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "*.tmp", "capstones.md")
 BLANK = re.compile(
     r"^( *)### BEGIN SOLUTION\n(?:(?! *### BEGIN SOLUTION\n).*\n)*?\1### END SOLUTION\n",
     re.MULTILINE,
@@ -77,7 +76,8 @@ def write_handout(folder: Path) -> int:
             elif name == "README.md":
                 title, rest = text.split("\n", 1)
                 rest = rest.replace(" (In this repository the blanks are filled in.)", "")
-                rest = rest.replace("- [CONTRIBUTING.md](CONTRIBUTING.md): layout and tests\n", "")
+                rest = re.sub(r"## Where it leads.*?(?=## )", "", rest, flags=re.DOTALL)
+                rest = re.sub(r"- \[[^]]*\]\((CONTRIBUTING|docs/capstones).*\n", "", rest)
                 text = f"{title}\n{NOTE}{rest}"
             (new / name).write_text(text, encoding="utf-8")
         for name in FOLDERS:

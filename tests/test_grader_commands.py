@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -158,7 +159,10 @@ def test_the_handout_has_what_students_need_and_nothing_else(handout):
     unwanted = ("tests", "benchmarks", "capstones", ".git", "data", "runs", "__pycache__")
     assert names.isdisjoint(unwanted)
     assert (handout / "README.md").read_text().startswith("# PathLab\n\n> **This folder")
-    assert "the blanks are filled in" not in (handout / "README.md").read_text()
+    readme = (handout / "README.md").read_text()
+    assert "the blanks are filled in" not in readme
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", readme)
+    assert links and [link for link in links if not (handout / link).exists()] == []
 
 
 def test_the_handout_is_graded_with_zero_points_and_says_not_written_yet(handout):
