@@ -30,7 +30,16 @@ from capstones.checkpoints import load_best, load_weights
 from capstones.classifier import Classifier
 from capstones.evaluation import classification_scores, predictions, report_classification
 from capstones.images import find_images, mean_and_deviation, read_image, stem
-from capstones.tables import class_names, encode, read_table, split, write_table
+from capstones.tables import (
+    check_matched,
+    class_names,
+    encode,
+    listed,
+    places_of,
+    read_table,
+    split,
+    write_table,
+)
 from capstones.training import Batches, fit, predict
 from pathlab.arguments import positive_int
 from pathlab.errors import UserError
@@ -155,7 +164,7 @@ def find_cells(data: Path) -> dict[str, Files]:
     ]
     if missing:
         raise UserError(
-            f"{folder} lacks {_listed(missing)}. Add the missing channels, or take the other "
+            f"{folder} lacks {listed(missing)}. Add the missing channels, or take the other "
             "channels of these cells away."
         )
     return {cell: tuple(found[cell][i] for i in range(len(CHANNELS))) for cell in sorted(found)}
@@ -201,13 +210,7 @@ def read_labels(data: Path, cells: dict[str, Files]) -> tuple[list[str], pd.Seri
     path = data / "train.csv"
     table = read_table(path, COLUMNS)
     ids = [stem(name) for name in table["id"]]
-    if missing := sorted(set(ids) - set(cells)):
-        raise UserError(f"{path} has labels without images in {data}: {_listed(missing)}.")
-    if missing := sorted(set(cells) - set(ids)):
-        raise UserError(
-            f"{path} has no label for the cell {_listed(missing)}. Label it, or move its images "
-            "away: `predict` takes any folder with images/."
-        )
+    check_matched(path, ids, cells, data / "images", "cell")
     return ids, table["cell line"], path
 
 
@@ -286,17 +289,9 @@ def evaluate(args: argparse.Namespace) -> None:
     cells = find_cells(args.data)
     ids, lines, table = read_labels(args.data, cells)
     labels = encode(lines, classes, table)
-    if args.part == "validation":
-        split_table = read_table(args.run / "split.csv", {"id": ("id",), "part": ("part",)})
-        held_out = set(split_table["id"][split_table["part"] == "validation"])
-        kept = [i for i, name in enumerate(ids) if name in held_out]
-        if not kept:
-            raise UserError(
-                f"{args.data} holds none of the run's validation cells: use --part all for new "
-                "data."
-            )
-        ids, labels = [ids[i] for i in kept], [labels[i] for i in kept]
-    test = predictions(run_model(args, [cells[name] for name in ids]), labels)
+    kept = places_of(args.part, args.run, ids, args.data, "id")
+    ids, labels = [ids[i] for i in kept], [labels[i] for i in kept]
+    test = predictions(run_model(args, [cells[name] for name in ids]), labels, args.part)
     balanced = classification_scores(test, classes)["balanced_accuracy"]
     print(f"balanced accuracy {balanced:.4f} on {len(ids)} cells")
     report_classification(test, classes, args.run / "evaluation")
@@ -401,8 +396,3 @@ def main(arguments: list[str]) -> None:
 
     args = command.parse(parser, arguments)
     args.execute(args)
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

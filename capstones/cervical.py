@@ -30,7 +30,6 @@ from capstones.cervical_data import (
     own_size,
     read_cells,
     read_masks,
-    read_parts,
     read_predicted,
     split_by_fold,
 )
@@ -46,7 +45,7 @@ from capstones.checkpoints import best_path, load_best, load_weights
 from capstones.classifier import Classifier
 from capstones.evaluation import predictions, report_classification
 from capstones.images import check_images, find_images
-from capstones.tables import encode, write_table
+from capstones.tables import encode, places_of, write_table
 from capstones.training import Batches, fit, predict
 from pathlab.arguments import int_from_two, not_negative_int, number, positive_int
 from pathlab.errors import UserError
@@ -274,15 +273,8 @@ def evaluate(args: argparse.Namespace) -> None:
     """Score the stages that the run has."""
     stages = trained_stages(args.run)
     images, names, labels = read_cells(args.data, with_masks=(args.data / "masks").is_dir())
-    if args.part != "all":
-        parts = read_parts(args.run)
-        chosen = [i for i, name in enumerate(names) if parts.get(name) == args.part]
-        if not chosen:
-            raise UserError(
-                f"{args.data} holds none of the run's {args.part} images: use --part all for new "
-                "data."
-            )
-        names, labels = [names[i] for i in chosen], [labels[i] for i in chosen]
+    chosen = places_of(args.part, args.run, names, args.data)
+    names, labels = [names[i] for i in chosen], [labels[i] for i in chosen]
     images = {name: images[name] for name in names}
     folder = args.run / "evaluation"
     make_folder(folder)
@@ -297,7 +289,7 @@ def evaluate(args: argparse.Namespace) -> None:
         batches, settings, kept = run_classifier(args, images, labels, folder / "masks")
         truth = encode([labels[i] for i in kept], settings["classes"], args.data / "labels.csv")
         scores["classification"] = report_classification(
-            predictions(batches, truth), settings["classes"], folder
+            predictions(batches, truth, args.part), settings["classes"], folder
         )
     write_json(folder / "evaluation.json", scores)
 

@@ -25,7 +25,14 @@ from capstones.images import (
     read_image,
     stem,
 )
-from capstones.tables import class_names, read_table, write_table
+from capstones.tables import (
+    check_matched,
+    class_names,
+    listed,
+    read_parts,
+    read_table,
+    write_table,
+)
 from pathlab.errors import UserError
 
 HEADS = ("cytoplasm", "nucleus")  # in the order of the masks' channels
@@ -141,15 +148,7 @@ def read_cells(data: Path, with_masks: bool) -> tuple[dict[str, Path], list[str]
     images, path = find_images(data / "images"), data / "labels.csv"
     table = read_table(path, COLUMNS)
     names = [stem(name) for name in table["image"]]
-    if len(set(names)) < len(names):
-        raise UserError(f"{path} has an image twice, with and without its suffix.")
-    if missing := sorted(set(names) - set(images)):
-        raise UserError(f"{path} has labels without an image in {data / 'images'}: {_few(missing)}")
-    if missing := sorted(set(images) - set(names)):
-        raise UserError(
-            f"{path} has no label for the image {_few(missing)}. Label it, or move it away: "
-            "`predict` takes a folder of images alone."
-        )
+    check_matched(path, names, images, data / "images")
     check_images(images.values())
     if with_masks:
         check_masks(images, data / "masks")
@@ -160,9 +159,9 @@ def check_masks(images: dict[str, Path], folder: Path) -> None:
     """Raises UserError unless every image has one mask, of its size and with the right values."""
     masks = find_images(folder)
     if missing := sorted(set(images) - set(masks)):
-        raise UserError(f"{folder} has no mask for the image {_few(missing)}.")
+        raise UserError(f"{folder} has no mask for the image {listed(missing)}.")
     if missing := sorted(set(masks) - set(images)):
-        raise UserError(f"{folder} has masks without an image: {_few(missing)}.")
+        raise UserError(f"{folder} has masks without an image: {listed(missing)}.")
     for name, path in tqdm(masks.items(), "checking masks", leave=False):
         size, expected = read_masks(path, "ring").shape[1:], own_size(images[name])
         if tuple(size) != expected:
@@ -209,12 +208,6 @@ def split_by_fold(args: argparse.Namespace, names: list[str], labels: list[str])
             "Give this stage the same, or another --run."
         )
     return parts.tolist()
-
-
-def read_parts(run: Path) -> dict[str, str]:
-    """Each image's part in the run, by name. Raises UserError as read_table."""
-    table = read_table(run / "split.csv", {"image": ("image",), "part": ("part",)})
-    return dict(zip(table["image"], table["part"], strict=True))
 
 
 def choose_classes(labels: list[str], args: argparse.Namespace) -> tuple[list[str], list[str]]:
@@ -264,8 +257,3 @@ def draw_data(folder: Path, n: int = 150, size: int = 64, seed: int = 0) -> None
         drawn.save(folder / "masks" / name, mask / 255)
         rows.append({"image": name, "label": stage})
     write_table(folder / "labels.csv", pd.DataFrame(rows))
-
-
-def _few(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

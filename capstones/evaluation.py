@@ -56,7 +56,10 @@ def report_classification(
     return scores
 
 
-def predictions(batches: list, labels: Sequence[int]) -> Predictions:
-    """Predictions of batches of probabilities, tensors [B, K], for the labels in the same order."""
+def predictions(batches: list, labels: Sequence[int], part: str) -> Predictions:
+    """Predictions of batches of probabilities, tensors [B, K], for the labels in the same order.
+
+    part: of the data, as --part has it.
+    """
     probabilities = np.concatenate([batch.double().cpu().numpy() for batch in batches])
-    return Predictions(probabilities, np.asarray(labels, dtype=np.int64))
+    return Predictions(probabilities, np.asarray(labels, dtype=np.int64), part)

@@ -30,7 +30,16 @@ from capstones.images import (
     read_image,
     stem,
 )
-from capstones.tables import class_names, encode, read_table, split, write_table
+from capstones.tables import (
+    check_matched,
+    class_names,
+    encode,
+    listed,
+    places_of,
+    read_table,
+    split,
+    write_table,
+)
 from capstones.training import Batches, fit, predict
 from pathlab.arguments import positive_int
 from pathlab.errors import UserError
@@ -110,7 +119,7 @@ def find_pairs(data: Path, modalities: str) -> dict[str, tuple[Path, ...]]:
     for folder, images, others in zip(FOLDERS[modalities], found, found[::-1], strict=True):
         if missing := sorted(set(others) - set(images)):
             raise UserError(
-                f"{data / folder} has no partner for {_listed(missing)}. Add the missing images, "
+                f"{data / folder} has no partner for {listed(missing)}. Add the missing images, "
                 "or take their partners away, or use one modality (--modalities bf or fl)."
             )
     return {name: tuple(images[name] for images in found) for name in found[0]}
@@ -124,13 +133,7 @@ def read_labels(data: Path, pairs: dict[str, tuple]) -> tuple[list[str], list[in
     path = data / "train.csv"
     table = read_table(path, COLUMNS)
     names = [stem(name) for name in table["name"]]
-    if missing := sorted(set(names) - set(pairs)):
-        raise UserError(f"{path} has labels without an image in {data}: {_listed(missing)}.")
-    if missing := sorted(set(pairs) - set(names)):
-        raise UserError(
-            f"{path} has no label for the image {_listed(missing)}. Label it, or move it away: "
-            "`predict` takes any folder with BF/ and FL/."
-        )
+    check_matched(path, names, pairs, data)
     classes = class_names(table["diagnosis"], path)
     positive = [name for name in classes if name.lower() in POSITIVE]
     if len(classes) != 2 or len(positive) != 1:
@@ -218,18 +221,11 @@ def evaluate(args: argparse.Namespace) -> None:
             f"the model knows the classes {', '.join(settings['classes'])}, not "
             f"{', '.join(classes)}."
         )
-    if args.part == "validation":
-        split_table = read_table(args.run / "split.csv", {"name": ("name",), "part": ("part",)})
-        held_out = set(split_table["name"][split_table["part"] == "validation"])
-        kept = [i for i, name in enumerate(names) if name in held_out]
-        if not kept:
-            raise UserError(
-                f"{args.data} holds none of the run's validation images: use --part all for new "
-                "data."
-            )
-        names, labels = [names[i] for i in kept], [labels[i] for i in kept]
+    kept = places_of(args.part, args.run, names, args.data, "name")
+    names, labels = [names[i] for i in kept], [labels[i] for i in kept]
     batches, _ = run_model(args, pairs, names)
-    report_classification(predictions(batches, labels), classes, args.run / "evaluation")
+    test = predictions(batches, labels, args.part)
+    report_classification(test, classes, args.run / "evaluation")
 
 
 def draw_data(folder: Path, n: int = 120, size: int = 96, seed: int = 0) -> None:
@@ -314,8 +310,3 @@ def main(arguments: list[str]) -> None:
 
     args = command.parse(parser, arguments)
     args.execute(args)
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -406,7 +406,7 @@ def evaluate(args: argparse.Namespace) -> None:
     draw_roc(systems, thresholds, labels, folder / "roc.png")
     predicted = (systems["ensemble"] >= thresholds["ensemble"]).astype(int)
     plots.confusion_matrix(
-        Predictions(np.eye(2)[predicted], labels), data.classes, folder / "confusion.png"
+        Predictions(np.eye(2)[predicted], labels, args.part), data.classes, folder / "confusion.png"
     )
     print(score_table(measured))
     print(f"{len(labels)} images ({args.part}); 95 % intervals in brackets; written to {folder}")

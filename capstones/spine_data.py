@@ -19,7 +19,17 @@ from capstones.images import (
     read_image,
     stem,
 )
-from capstones.tables import check_classes, class_names, encode, read_table, split, write_table
+from capstones.tables import (
+    check_classes,
+    check_matched,
+    class_names,
+    encode,
+    places_of,
+    read_parts,
+    read_table,
+    split,
+    write_table,
+)
 from pathlab import data as medmnist
 from pathlab.errors import UserError
 
@@ -113,16 +123,7 @@ def read_labels(
     if "split" in [name.strip().lower() for name in pd.read_csv(path, nrows=0).columns]:
         table = read_table(path, COLUMNS | {"split": ("split",)})
     names = [stem(name) for name in table["image"]]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{path} has the image {twice!r} more than once.")
-    if missing := sorted(set(names) - set(images)):
-        raise UserError(f"{path} has labels without an image in {data}/images: {_listed(missing)}.")
-    if missing := sorted(set(images) - set(names)):
-        raise UserError(
-            f"{path} has no label for the image {_listed(missing)}. Label it, or move it away: "
-            "`predict` takes any folder of images."
-        )
+    check_matched(path, names, images, data / "images")
     classes = class_names(table["label"], path)
     negative = [name for name in classes if name.lower() in NEGATIVE]
     if len(classes) != 2 or len(negative) != 1:
@@ -179,7 +180,7 @@ def save_split(run: Path, names: list[str], parts: list[str]) -> None:
     table = pd.DataFrame({"image": names, "part": parts})
     if not path.exists():
         write_table(path, table)
-    elif not read_split(run).equals(table):
+    elif read_parts(run) != dict(zip(names, parts, strict=True)):
         raise UserError(
             f"{path} was made from other images, or by another --split-seed, --validation or "
             "--test: an ensemble needs networks that were trained on the same images. Leave these "
@@ -187,23 +188,9 @@ def save_split(run: Path, names: list[str], parts: list[str]) -> None:
         )
 
 
-def read_split(run: Path) -> pd.DataFrame:
-    """The columns image and part. Raises UserError where there is none."""
-    return read_table(run / "split.csv", {"image": ("image",), "part": ("part",)})
-
-
 def part_of(data: XRays, run: Path, part: str, source: Path) -> XRays:
     """The images that the run's split.csv has in that part, or all. UserError where none is."""
-    if part == "all":
-        return data
-    table = read_split(run)
-    held_out = set(table["image"][table["part"] == part])
-    places = [i for i, name in enumerate(data.names) if name in held_out]
-    if not places:
-        raise UserError(
-            f"{source} holds none of the run's {part} images: use --part all for new data."
-        )
-    return data.take(places)
+    return data if part == "all" else data.take(places_of(part, run, data.names, source))
 
 
 class XRaySet(Dataset):
@@ -272,8 +259,3 @@ def draw_data(folder: Path, n: int = 260, size: int = 64, seed: int = 0) -> None
         part = "train" if i < n * 0.6 else "val" if i < n * 0.8 else "test"
         rows.append({"image": name, "label": ("No finding", "Pathology")[sick], "split": part})
     write_table(folder / "labels.csv", pd.DataFrame(rows))
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -1,5 +1,6 @@
 """Tables of images and labels: read, checked and split before a training starts."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -49,6 +50,60 @@ def read_table(path: Path, columns: dict[str, tuple[str, ...]]) -> pd.DataFrame:
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a CSV atomically. Raises UserError if it cannot be written."""
     write_atomically(path, table.to_csv(index=False).encode())
+
+
+def check_matched(
+    path: Path, labelled: list[str], found: Iterable[str], folder: Path, what: str = "image"
+) -> None:
+    """Compare the names in a table with those in the folder.
+
+    Raises UserError that names labels without an image, images without a label, and an image that
+    is labelled twice, with its suffix and without.
+    """
+    if len(set(labelled)) < len(labelled):
+        twice = next(name for name in labelled if labelled.count(name) > 1)
+        raise UserError(f"{path} has the {what} {twice!r} more than once.")
+    one = f"an {what}" if what[0] in "aeiou" else f"a {what}"
+    if missing := sorted(set(labelled) - set(found)):
+        raise UserError(f"{path} has labels without {one} in {folder}: {listed(missing)}.")
+    if missing := sorted(set(found) - set(labelled)):
+        raise UserError(
+            f"{path} has no label for the {what} {listed(missing)}. Label it, or move it away: "
+            "`predict` takes a folder without labels."
+        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def read_parts(run: Path, key: str = "image") -> dict[str, str]:
+    """Each image's part (training, validation, test) in the run, by name, from its split.csv.
+
+    key: the name of the table's other column. Raises UserError as read_table.
+    """
+    table = read_table(run / "split.csv", {key: (key,), "part": ("part",)})
+    return dict(zip(table[key], table["part"], strict=True))
+
+
+def places_of(
+    part: str, run: Path, names: list[str], source: Path, key: str = "image"
+) -> list[int]:
+    """Which of the names belong to that part of the run; for "all", every one.
+
+    Raises UserError where none does.
+    """
+    if part == "all":
+        return list(range(len(names)))
+    parts = read_parts(run, key)
+    places = [i for i, name in enumerate(names) if parts.get(name) == part]
+    if not places:
+        raise UserError(
+            f"{source} holds none of the run's {part} images: use --part all for new data."
+        )
+    return places
 
 
 def encode(labels: pd.Series, classes: list[str], source: Path) -> list[int]:

@@ -10,10 +10,12 @@ from torch.utils.data import DataLoader
 
 @dataclass(frozen=True)
 class Predictions:
-    """probabilities: float64 [N, K], rows sum to 1. labels: int64 [N], the truth."""
+    """probabilities: float64 [N, K], rows sum to 1. labels: int64 [N], the truth. part: of the
+    data, as tables and pictures name it."""
 
     probabilities: np.ndarray
     labels: np.ndarray
+    part: str = "test"
 
     @property
     def predicted(self) -> np.ndarray:
@@ -54,8 +56,9 @@ class Predictions:
 
     def report(self, class_names: Sequence[str]) -> str:
         """precision, recall, F1 and number of images of each class as a table of text."""
-        width = max(len(name) for name in class_names)
-        lines = [f"{'test images':<{width}}  precision  recall     F1  images"]
+        title = f"{self.part} images"
+        width = max(len(name) for name in [*class_names, title])
+        lines = [f"{title:<{width}}  precision  recall     F1  images"]
         scores = self.per_class()
         for label, name in enumerate(class_names):
             precision, recall, f1 = (values[label] for values in scores.values())

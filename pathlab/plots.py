@@ -68,7 +68,7 @@ def confusion_matrix(test: Predictions, class_names: Sequence[str], save_path: P
     names = [_wrapped(name) for name in class_names]
     axis.set_xticks(range(k), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=9)
     axis.set_yticks(range(k), names, fontsize=9)
-    axis.set(xlabel="predicted", ylabel="true", title=f"test accuracy {test.accuracy:.3f}")
+    axis.set(xlabel="predicted", ylabel="true", title=f"{test.part} accuracy {test.accuracy:.3f}")
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     show(figure, save_path)
 

@@ -119,7 +119,7 @@ def test_labels_without_images_and_images_without_labels_are_named(data):
     pd.concat([table, pd.DataFrame([{"id": "c99", "cell_line": "HeLa"}])]).to_csv(
         data / "train.csv", index=False
     )
-    with pytest.raises(UserError, match=r"labels without images in .*: c99"):
+    with pytest.raises(UserError, match=r"labels without a cell in .*: c99"):
         train(data)
 
 
@@ -334,7 +334,7 @@ def test_evaluate_prints_balanced_accuracy_first(demo, capsys):
 
 def test_evaluate_refuses_a_line_that_the_model_does_not_know_and_foreign_cells(demo, data):
     run = ["--run", str(demo / "run")]
-    with pytest.raises(UserError, match="none of the run's validation cells: use --part all"):
+    with pytest.raises(UserError, match="none of the run's validation images: use --part all"):
         cell_lines.main(["evaluate", "--data", str(data), *run])
     table = pd.read_csv(data / "train.csv")
     table.loc[2, "cell_line"] = "K-562"
