@@ -162,7 +162,7 @@ def check_masks(images: dict[str, Path], folder: Path) -> None:
         raise UserError(f"{folder} has no mask for the image {listed(missing)}.")
     if missing := sorted(set(masks) - set(images)):
         raise UserError(f"{folder} has masks without an image: {listed(missing)}.")
-    for name, path in tqdm(masks.items(), "checking masks", leave=False):
+    for name, path in tqdm(masks.items(), "checking masks", leave=False, disable=None):
         size, expected = read_masks(path, "ring").shape[1:], own_size(images[name])
         if tuple(size) != expected:
             raise UserError(

@@ -63,7 +63,15 @@ def check_images(paths: Iterable[Path]) -> None:
     """Read every file once, before hours of training meet a damaged one. Raises as read_image."""
     paths = list(paths)
     with ThreadPoolExecutor() as pool:
-        list(tqdm(pool.map(read_image, paths), "checking images", len(paths), leave=False))
+        list(
+            tqdm(
+                pool.map(read_image, paths),
+                "checking images",
+                len(paths),
+                leave=False,
+                disable=None,
+            )
+        )
 
 
 def mean_and_deviation(images: Iterable[torch.Tensor]) -> tuple[list[float], list[float]]:
