@@ -16,7 +16,7 @@ from pathlab.arguments import (
     positive_int,
 )
 from pathlab.errors import UserError
-from pathlab.files import make_folder, write_json
+from pathlab.files import make_folder, make_next_folder, write_json
 
 share = number(float, "a share between 0 and 1, such as 0.1", lambda value: 0 < value < 1)
 
@@ -111,8 +111,12 @@ def add_part_flag(parser: argparse.ArgumentParser, *more: str) -> None:
 def add_demo_flags(parser: argparse.ArgumentParser, name: str) -> None:
     """--output, where the demo draws its data and trains."""
     parser.add_argument(
-        "--output", type=Path, default=Path(f"runs/capstone-{name}-demo"), help="a new folder"
+        "--output",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help=f"a new folder (default: the next runs/capstone-{name}-demo-N)",
     )
+    parser.set_defaults(system=name)
 
 
 def parse(
@@ -126,6 +130,8 @@ def parse(
     Raises UserError where --resume finds no run, or is given flags that contradict it.
     """
     args = parser.parse_args(arguments)
+    if args.command == "demo" and "output" not in args:
+        args.output = make_next_folder(Path(f"runs/capstone-{args.system}-demo"))
     if not getattr(args, "resume", False):
         return args
     saved = read_settings(args.run, _training_name(args, separate))
