@@ -31,7 +31,7 @@ from tqdm import tqdm
 from grader.overview import FAILED, GRADED, UNREADABLE, WAITING, Row, gradebook, overview
 from grader.results import Results, plain
 from grader.students import Student, digest_of
-from pathlab.errors import UserError
+from pathlab.errors import UserError, check_interrupt
 from pathlab.files import make_folder, write_atomically, write_json
 
 REPO = Path(__file__).resolve().parents[1]
@@ -222,6 +222,7 @@ class Classroom:
                 bar = tqdm(as_completed(futures), total=len(futures), unit="student", disable=None)
                 for future in bar:
                     self._finished(futures[future], future.exception())
+                    check_interrupt()
                     bar.set_postfix(failed_to_grade=self.count(FAILED))
             except BaseException:
                 shutil.rmtree(work, ignore_errors=True)  # every grading sees it, wherever it runs

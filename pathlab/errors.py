@@ -3,10 +3,12 @@
 import difflib
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 
 USER_ERROR = 2  # exit code, as argparse uses it
 INTERRUPTED = 130  # exit code, as shells report Ctrl-C
+_interrupted = threading.Event()
 
 
 class UserError(Exception):
@@ -27,6 +29,8 @@ def run_command(main: Callable[[], int | None]) -> None:
     that whatever was being written is cleaned up.
     """
     signal.signal(signal.SIGTERM, _raise_interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        signal.signal(signal.SIGINT, _raise_interrupt)
     try:
         sys.exit(main())
     except UserError as error:
@@ -37,5 +41,16 @@ def run_command(main: Callable[[], int | None]) -> None:
         sys.exit(INTERRUPTED)
 
 
+def check_interrupt() -> None:
+    """Raises KeyboardInterrupt if one was asked for and got lost.
+
+    Python ignores what is raised inside a finalizer or a callback of the garbage collector, Ctrl-C
+    included. Long loops that run for hours ask here.
+    """
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
+
+
 def _raise_interrupt(signum, frame):
+    _interrupted.set()
     raise KeyboardInterrupt

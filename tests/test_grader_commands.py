@@ -302,7 +302,14 @@ def test_a_class_that_is_stopped_ends_its_gradings_and_goes_on(ending, tmp_path)
     arguments = command("class", source, "--out", out, "--fast", "--jobs", "1")
     with open(tmp_path / "log.txt", "wb") as log:
         process = subprocess.Popen(
-            arguments, cwd=REPO, env=environment(), stdout=log, stderr=log, start_new_session=True
+            arguments,
+            cwd=REPO,
+            env=environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            # A shell starts background jobs with Ctrl-C ignored; this test sends it all the same.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         first = out / "results" / "a.done.json"
