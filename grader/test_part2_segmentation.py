@@ -116,7 +116,7 @@ def test_skips(student, rng):
     with checks.written_in(student, MODELS, "TinyUNet"):
         joins, _ = student.ask("concatenations", {"handle": "model"}, {"images": noise(rng, 2)})
         sizes = [join[1] for join in joins if isinstance(join, list) and len(join) == 2]
-        for _ in range(2):  # with the skip 0.93 or more after both, without it 0.72 or less
+        for _ in range(3):  # with the skip 0.97 or more after all three, without it 0.74 or less
             images = noise(rng, 640)
             batches = {"images": images, "targets": (images[:, :1] > 0).astype(np.float32)}
             request = {"handle": "model", "learning_rate": 3e-3, "batch": 16}
@@ -127,7 +127,7 @@ def test_skips(student, rng):
                 break
         expected = "encoder features joined with the decoder's (torch.cat along dim=1) at two "
         expected += "sizes or more, 28x28 among them, and single pixels that get through them: "
-        expected += "after 80 steps the sign of each pixel, IoU above 0.85"
+        expected += "after 120 steps the sign of each pixel, IoU above 0.85"
         got = f"joins at sizes {sizes}" if sizes else "no torch.cat of feature maps"
         if score < 0.85 and 28 in sizes:
             cause = "the skip at 28x28 is taken from the wrong level, or does not reach the output."
