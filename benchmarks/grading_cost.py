@@ -49,6 +49,9 @@ def main() -> None:
         used = re.search(r"(\d+) CPU seconds", graded["output"])[1]
         score, trusted = graded["score"], round(trusted)
         print(f"| {score:g} | {trusted} | {used} | {peak >> 20} | {wall:.0f} |", flush=True)
+        for test in graded["tests"]:
+            if test["score"] < test["max_score"]:
+                print(f"{test['number']} {test['name']}: {test['output']}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -56,14 +56,14 @@ class PrivateImages:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Images with boxes float32 [n, 3, 28, 28] and masks float32 [n, 1, 28, 28].
 
-        The boxes are new in every call, the tissue behind them in every grading: drawing it is the
-        most expensive thing that the trusted side does.
+        The boxes and the order of the images are new in every call, the tissue behind them in every
+        grading: drawing it is the most expensive thing that the trusted side does.
         """
         images = self._behind_boxes[split]
         if len(images) < n:
             more, _ = self.tissue(rng, n - len(images), split)
             images = self._behind_boxes[split] = np.concatenate([images, more])
-        images = images[:n]
+        images = rng.permutation(images)[:n]
         painted, masks = paint_boxes((images + 1) / 2, draw_boxes(n, rng))
         return painted * 2 - 1, masks
 
