@@ -40,7 +40,7 @@ def test_trainings_share_the_tissue_but_neither_boxes_nor_order():
     assert sorted(places) == list(range(40)) and places != list(range(40))
 
 
-def test_a_smaller_call_takes_from_all_of_the_tissue():
+def test_a_smaller_call_draws_no_new_tissue():
     private, rng = PrivateImages("synthetic"), np.random.default_rng(0)
     private.boxes(rng, 100)
     drawn = private._behind_boxes["train"]
