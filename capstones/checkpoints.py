@@ -7,14 +7,13 @@ A dictionary of tensors and plain values, which torch.load reads with weights_on
 - settings: what the system needs to rebuild the model and to prepare images
 """
 
-import io
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from pathlab.errors import UserError
-from pathlab.files import file_written_atomically
+from pathlab.files import write_torch
 
 
 def best_path(run: Path, name: str) -> Path:
@@ -33,7 +32,7 @@ def save_best(
     settings: dict,
 ) -> None:
     """Write the file atomically. Raises UserError if it cannot be written."""
-    save(
+    write_torch(
         path,
         {
             "model_state_dict": model.state_dict(),
@@ -44,14 +43,6 @@ def save_best(
             "settings": settings,
         },
     )
-
-
-def save(path: Path, value: dict) -> None:
-    """torch.save, atomically. Raises UserError if the file cannot be written."""
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    with file_written_atomically(path) as write:
-        write(buffer.getbuffer())
 
 
 def load_best(run: Path, name: str) -> dict:

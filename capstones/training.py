@@ -23,9 +23,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader, Dataset, RandomSampler, WeightedRandomSampler
 
-from capstones.checkpoints import best_path, save, save_best
+from capstones.checkpoints import best_path, save_best
 from pathlab.errors import UserError
-from pathlab.files import make_folder, write_atomically
+from pathlab.files import make_folder, write_atomically, write_torch
 
 # Between a student and the results stand no tips, and no advice on settings that are on purpose.
 for _library in ("lightning.pytorch", "lightning.fabric"):
@@ -107,7 +107,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict, path: str, storage_options: object = None) -> None:
         make_folder(Path(path).parent)
-        save(Path(path), checkpoint)
+        write_torch(Path(path), checkpoint)
 
 
 class EpochSeed(Callback):

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -58,6 +59,15 @@ def write_atomically(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON, atomically. Raises as write_atomically."""
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_torch(path: Path, value: object) -> None:
+    """torch.save, atomically. Raises as write_atomically."""
+    import torch  # here, since the grader and the dispatcher write files too and do without it
+
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    write_atomically(path, buffer.getbuffer())
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from pathlab.files import (
     remove_leftovers,
     write_atomically,
     write_json,
+    write_torch,
 )
 from pathlab.recipes import RECIPES
 
@@ -147,9 +148,7 @@ class Run:
             "log": self.log,
             "step_losses": self.step_losses,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomically(self.folder / CHECKPOINT, buffer.getvalue())
+        write_torch(self.folder / CHECKPOINT, state)
         self._write_metrics({**history, **self.log})
         figures = "  ".join(f"{name} {values[-1]:.4f}" for name, values in history.items())
         print(f"epoch {len(values):3d}  {figures}  ({self.log['seconds'][-1]:.1f} s)", flush=True)

@@ -425,7 +425,7 @@ def test_a_damaged_last_checkpoint_is_named(tmp_path):
 
 def test_the_checkpoint_of_every_epoch_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(training, "save", lambda path, value: written.append((path, value)))
+    monkeypatch.setattr(training, "write_torch", lambda *file: written.append(file))
     fit(tmp_path, module(), batches(), epochs=2)
     assert {path for path, _ in written} == {tmp_path / "checkpoints" / "toy_last.ckpt"}
     assert [value["epoch"] for _, value in written] == [0, 1]
