@@ -12,11 +12,12 @@ import pytest
 
 from grader.feedback import Lost, place
 from grader.session import Session
+from grader.submission import CHECKPOINTS, MAX_CHECKPOINT, MAX_COPIED, TOO_LARGE
 
 BATCH = 32
 STEPS = 100
 HIDDEN = 1000  # images that a trained model is scored on; their labels never leave this process
-TRAINING_CPU_SECONDS = 120  # for 100 steps; the reference's largest model takes 10 to 20
+TRAINING_CPU_SECONDS = 180  # for 100 steps; the reference's largest model takes 10 to 20
 MOST_WISHES = 1000  # batches that one call of the submission's code may take
 SEEDS = 3  # trainings that a threshold may take; the first that passes ends it
 
@@ -52,6 +53,14 @@ def made(
     student.ask("load", {"module": module})
     request = {"module": module, "name": name, "seed": seed_of(rng), "handle": handle}
     return student.ask("build", {**request, "kwargs": kwargs})[0]
+
+
+def stirred(student: Session, module: str, name: str, rng: np.random.Generator, *args, **kwargs):
+    """`made`, and then noise on parameters whose numbers are all alike, such as a last layer that
+    starts at zero: right, but its answers would say nothing about the layers before."""
+    made(student, module, name, rng, *args, **kwargs)
+    handle = args[0] if args else "model"
+    student.ask("stir", {"handle": handle, "seed": seed_of(rng)})
 
 
 def noise(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -146,6 +155,7 @@ def check_linear(
     name: str, straight: bool, x: np.ndarray, y: np.ndarray, middle: np.ndarray
 ) -> None:
     """Whether logits of images, of other images, and of the means of both are on a line."""
+    x, y, middle = (logits.astype(np.float64) for logits in (x, y, middle))  # no overflow
     gap, span = np.abs(middle - (x + y) / 2).max(), np.abs(x - y).max()
     if straight and (gap > 1e-3 * span or span == 0):
         raise Lost(
@@ -166,7 +176,9 @@ def check_weights(
 ) -> None:
     """A model's parameters: the same at every call, all used, and its own.
 
-    make(handle): builds another model of the class `name` in the worker.
+    make(handle): builds another model of the class `name` in the worker, and stirs it. The weights
+    stay there: a model may be large, and a claim about a parameter is not worth more if its numbers
+    come along.
     """
     make("model")
     images = noise(rng, 4)
@@ -183,11 +195,10 @@ def check_weights(
             "a layer is created in forward(), with new weights at every call, or dropout works in "
             "evaluation mode too (F.dropout needs training=self.training).",
         )
-    _, state = student.ask("state", {"handle": "model"})
     shapes, _ = student.ask("build_shapes", {"handle": "model"})
     # In evaluation mode: batch norm cancels the bias of the convolution before it in training mode.
-    _, out = student.ask("gradient", {"handle": "model"}, {"images": images})
-    dead = [parameter for parameter in shapes if not np.any(out.get(parameter, 0))]
+    reached, _ = student.ask("gradient", {"handle": "model"}, {"images": images})
+    dead = [parameter for parameter in shapes if parameter not in reached]
     if dead or not shapes:
         raise Lost(
             f"a gradient for every parameter of {name}",
@@ -195,8 +206,7 @@ def check_weights(
             "a layer is made in __init__ and never used in forward, or the answer is detached.",
         )
     for parameter in shapes:
-        moved = state[parameter] + rng.normal(0, 0.5, state[parameter].shape).astype(np.float32)
-        student.ask("set_state", {"handle": "model"}, {**state, parameter: moved})
+        student.ask("move", {"handle": "model", "name": parameter, "seed": seed_of(rng)})
         if np.array_equal(answer(), first):
             raise Lost(
                 f"an answer of {name} that depends on the parameter {parameter}",
@@ -205,7 +215,7 @@ def check_weights(
             )
     make("second")
     before = answer("second")
-    student.ask("set_state", {"handle": "model"}, {n: np.zeros_like(a) for n, a in state.items()})
+    student.ask("zero", {"handle": "model"})
     if not np.array_equal(answer("second"), before):
         raise Lost(
             f"two models of {name} with weights of their own",
@@ -286,15 +296,19 @@ def checkpoint(student: Session, task: str) -> tuple[Path, str, dict[str, int | 
 
     The options are the keywords of the model's that the run was given as flags (OPTIONS).
     """
-    folder = student.submission.parent / "checkpoints"
+    folder = student.submission.parent / CHECKPOINTS
     paths = [folder / f"{task}{suffix}" for suffix in (".safetensors", ".pt")]
     found = [path for path in paths if path.is_file()]
+    for path in paths:
+        if not found and path.with_name(path.name + TOO_LARGE).exists():
+            most = f"{MAX_CHECKPOINT >> 20} MiB, {MAX_COPIED >> 20} MiB with all others"
+            raise Lost(f"checkpoints/{path.name} of at most {most}", "more, which is not read")
     if not found:
         raise Lost(f"checkpoints/{paths[0].name}, the weights of your best model", "no such file")
     abouts = sorted(folder.glob("*.json"), key=lambda p: (p.stem != task, p.name))
     for path in abouts:
         try:
-            about = json.loads(path.read_text())
+            about = json.loads(path.read_bytes())  # as bytes: a BOM is no mistake
             model = about["model"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue

@@ -1,12 +1,12 @@
 """Grades a folder of submissions, each in a process of its own, and goes on where it was stopped.
 
 OUT/results/ID.json, ID.html   what `pytest grader` wrote for a student
-OUT/results/ID.done.json       that this grading has ended, of which submission, and how
+OUT/records/ID.json            that this grading has ended, of which submission, and how
 OUT/logs/ID.txt                what the grading printed
 OUT/work/                      gradings that run; a grading ends when its folder here is gone
 OUT/gradebook.csv, report.html the class, after every student
 
-Whatever a grading writes comes to OUT/results only when it has ended, and ID.done.json after the
+Whatever a grading writes comes to OUT/results only when it has ended, and its record after the
 rest: it names their digests, so that a result that is half-written, damaged or of another
 submission is never taken for a finished one.
 """
@@ -66,7 +66,7 @@ class Job:
 
 
 def grade(job: Job) -> None:
-    """Grade one submission, from its digest to its ID.done.json.
+    """Grade one submission, from its digest to its record.
 
     Returns without a result when job.work is removed. Raises OSError and UserError for a disk that
     is full and the like, nothing for what a submission does.
@@ -178,7 +178,7 @@ def _is_finished(record: dict, student: Student, options: tuple[str, ...]) -> bo
 
 
 def _record(out: Path, stem: str) -> Path:
-    return out / "results" / f"{stem}.done.json"
+    return out / "records" / f"{stem}.json"
 
 
 def _sha256(path: Path) -> str:
@@ -191,7 +191,7 @@ class Classroom:
     def __init__(self, students: list[Student], out: Path, options: tuple[str, ...]):
         self.students, self.out, self.options = students, out, options
         self.rows = {s.stem: Row(s.id, s.stem, WAITING, 0.0, "", None) for s in students}
-        for folder in (out, out / "results", out / "logs", out / "work"):
+        for folder in (out, out / "results", out / "records", out / "logs", out / "work"):
             make_folder(folder)
         self.waiting = []
         for student in students:

@@ -220,7 +220,32 @@ def _training_cause(
     for steps in range(1, len(batches)):
         if same(after, _after(task, state, batches[:steps], None)[0]):
             return f"only {steps} of {len(batches)} batches were trained on."
-    return "the order is: zero_grad, forward, loss, backward, step."
+    return _scaled(student, task, state, batches[0]) or (
+        "the order is: zero_grad, forward, loss, backward, step."
+    )
+
+
+def _scaled(student: Session, task: Task, state, batch) -> str:
+    """What to say where the submission's step on one batch has the right direction and another
+    length; else ""."""
+    probe_with(student, task, state)
+    task.train(student, [batch], [])
+    _, after = student.ask("state", {"handle": "probe"})
+    right = _after(task, state, [batch], None, leftover=0.0)[0]
+    if any(n not in after or after[n].shape != state[n].shape for n in state):
+        return ""
+    found, wanted = (
+        np.concatenate([(s[n] - state[n]).ravel().astype(np.float64) for n in state])
+        for s in (after, right)
+    )
+    length = np.linalg.norm(found) / np.linalg.norm(wanted)
+    cosine = found @ wanted / (np.linalg.norm(found) * np.linalg.norm(wanted) + 1e-30)
+    if cosine < 0.999 or abs(length - 1) < 0.01:
+        return ""
+    return (
+        f"the gradient has the right direction and {length:.2g} times the right length: it is "
+        "clipped (clip_grad_norm_), or the loss is scaled before backward(). Leave both out."
+    )
 
 
 def check_max_steps(student: Session, rng: np.random.Generator, task: Task) -> None:
@@ -250,7 +275,8 @@ def check_max_steps(student: Session, rng: np.random.Generator, task: Task) -> N
                 f"with max_steps={wanted}, training on the first {wanted} batches",
                 f"{len(taken)} batches taken from the loader, and weights "
                 + ("of another training" if steps is None else f"after {steps} steps"),
-                _steps_cause(steps, wanted, len(batches)),
+                _steps_cause(steps, wanted, len(batches))
+                or _scaled(student, task, state, batches[0]),
             )
         scores = scores_of(task, answers, batches, batches)
         for value, values in zip(found[:2], (scores.losses, scores.metrics), strict=True):

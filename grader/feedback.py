@@ -6,15 +6,22 @@ from pathlib import Path
 MISSING_MODULE = re.compile(r"No module named '([\w.]+)'")
 OWN_MODULES = ("classification_models", "classification_train")
 OWN_MODULES += ("segmentation_models", "segmentation_train")
+HANDOUT = ("classification_dataset", "synthetic_data", "pathlab", "grader", "dispatcher")
+HANDOUT += ("classification_main", "segmentation_main", "check_installation")
+
+
+def indented(text: str) -> str:
+    """Text that a submission may have had a say in, so that none of its lines looks like ours."""
+    return text.replace("\n", "\n    ")
 
 
 class Lost(Exception):
     """Points that were not earned. fraction: the share in [0, 1) that was, all the same."""
 
     def __init__(self, expected: str, got: str, cause: str = "", fraction: float = 0.0):
-        lines = [f"Expected: {expected}", f"Got: {got}"]
+        lines = [f"Expected: {indented(expected)}", f"Got: {indented(got)}"]
         if cause:
-            lines.append(f"Likely cause: {cause}")
+            lines.append(f"Likely cause: {indented(cause)}")
         super().__init__("\n".join(lines))
         self.fraction = fraction
 
@@ -42,13 +49,18 @@ def explain(problem: dict) -> str:
     cause = _cause(kind, message)
     if cause:
         lines.append(f"Likely cause: {cause}")
-    return "\n".join(lines)
+    return "\n".join(map(indented, lines))
 
 
 def _cause(kind: str, message: str) -> str:
     missing = MISSING_MODULE.search(message)
     if missing and missing[1] in OWN_MODULES:
         return f"the file {missing[1]}.py is missing from the submission."
+    if missing and missing[1].split(".")[0] in HANDOUT:
+        return (
+            f"the handout's {missing[1]} is not there where submissions are graded, since a model "
+            "and its training need none of it; import it inside the function that does."
+        )
     if missing:
         return (
             f"the package {missing[1]!r} is not installed where submissions are graded; use only "
@@ -142,6 +154,17 @@ CAUSES = (  # (types of the exception, "" for any; what its message matches; the
         "ZeroDivisionError",
         "",
         "nothing was counted: no batch was used, perhaps because the loop ends one step too early.",
+    ),
+    (
+        "",
+        r"the file holds module\.",
+        "the weights were saved from a model inside nn.DataParallel: save "
+        "model.module.state_dict().",
+    ),
+    (
+        "",
+        "the file holds .*(state_dict|optimizer|epoch|model)",
+        "the file holds more than weights: save model.state_dict() alone.",
     ),
     ("SystemExit", "", "your code calls exit(); an imported module must not end the program."),
     ("NameError", "", "a name is misspelt, or not imported at the top of the file."),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100  # per second
+PAGE_TABLES = "VmPTE:"  # memory too: mapping zeros alone can fill gigabytes of them
 FREE_BYTES = 1 << 30  # left on the disk; where less is, see scratch_use
 
 
@@ -17,7 +18,6 @@ class Process:
     state: str
     started: int  # clock ticks since boot: with the pid, this names a process for good
     cpu_seconds: float  # its own and that of the children it has waited for
-    own_seconds: float  # its own alone
     threads: int
     memory_bytes: int
 
@@ -30,13 +30,11 @@ def look(pid: int) -> Process | None:
     except OSError:
         return None
     fields = line[line.rindex(")") + 2 :].split()  # from the third on: the name may hold anything
-    kilobytes = kilobytes_of(status, ("VmRSS:", "VmSwap:"))
-    ticks = list(map(int, fields[11:15]))  # utime, stime, cutime, cstime
+    kilobytes = kilobytes_of(status, ("VmRSS:", "VmSwap:", PAGE_TABLES))
     return Process(
         fields[0],
         int(fields[19]),
-        sum(ticks) / TICKS,
-        sum(ticks[:2]) / TICKS,
+        sum(map(int, fields[11:15])) / TICKS,  # utime, stime, cutime, cstime
         int(fields[17]),
         kilobytes * 1024,
     )
@@ -51,11 +49,12 @@ def proportional(pid: int, seen: Process) -> int:
     """Bytes, where a page that n processes share counts as 1/n."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        text += Path(f"/proc/{pid}/status").read_text("latin-1")
     except PermissionError:
         return seen.memory_bytes
     except OSError:  # it has ended, or let go of its memory
         return 0
-    return kilobytes_of(text, ("Pss:", "SwapPss:")) * 1024
+    return kilobytes_of(text, ("Pss:", "SwapPss:", PAGE_TABLES)) * 1024
 
 
 def is_alive(pid: int, started: int) -> bool:

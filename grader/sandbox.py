@@ -161,7 +161,6 @@ class Worker:
         self.granted: dict[str, object] = {}  # what confine.py says it got
         self.limits = limits
         self.usage = Usage()
-        self._own_seconds: dict[tuple[int, int], float] = {}  # of every (pid, start) ever seen
         self.returncode: int | None = None  # as in subprocess: -9 for a death by signal 9
         self._kill_reason: str | None = None  # the first that was given
         self._reason: str | None = None  # the same, if it was that which ended the worker
@@ -401,12 +400,8 @@ class Worker:
             memory = sum(proportional(pid, seen) for pid, seen in processes.items())
         helpers = 2 if self._init else 1  # bwrap or confine.py, and pid 1
         tasks = max(0, sum(seen.threads for seen in processes.values()) - helpers)
-        # Twice, since each way misses something: children that ended between two looks; children
-        # that nobody waited for (SIGCHLD ignored), whose time their parent is never charged with.
-        self._own_seconds |= {(p, s.started): s.own_seconds for p, s in processes.items()}
-        seconds = max(
-            sum(seen.cpu_seconds for seen in processes.values()), sum(self._own_seconds.values())
-        )
+        # Children that ended between two looks are in it: somebody waits for each (confine.py).
+        seconds = sum(seen.cpu_seconds for seen in processes.values())
         self.usage = Usage(
             max(seconds, self.usage.cpu_seconds),
             max(memory, self.usage.peak_memory_bytes),

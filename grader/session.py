@@ -13,6 +13,8 @@ import numpy as np
 from grader import protocol
 from grader.sandbox import Isolation, Limits, Worker, interpreter, start
 
+MAX_ANSWER = 32 << 20  # bytes of arrays; the largest right answer has 6 MB
+
 Batches = Callable[[str, int], dict[str, np.ndarray]]  # (split, number) -> images and targets
 
 
@@ -82,7 +84,7 @@ class Session:
             request = protocol.encode({"id": number, "op": op, "args": args or {}}, arrays)
             protocol.send(worker.stdin.fileno(), request, deadline)
             while True:
-                head, out = protocol.receive(worker.stdout.fileno(), deadline)
+                head, out = protocol.receive(worker.stdout.fileno(), deadline, MAX_ANSWER)
                 self._check_cpu()
                 if not isinstance(head, dict):
                     raise protocol.ProtocolError("the head is no object")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grader.results import plain
-from grader.submission import take
+from grader.submission import CHECKPOINTS, take
 from pathlab.errors import UserError
 
 
@@ -72,8 +72,8 @@ def digest_of(source: Path) -> tuple[str, str]:
         except Exception as error:  # mostly BadSubmission; never may one student stop the others
             text = plain(str(error), 300)
             return hashlib.sha256(text.encode()).hexdigest(), text
-        for path in sorted(taken.rglob("*")):
-            if path.is_file():
-                digest.update(f"{path.relative_to(taken)}\0{path.stat().st_size}\0".encode())
-                digest.update(path.read_bytes())
+        for path in sorted([*taken.iterdir(), *(taken.parent / CHECKPOINTS).iterdir()]):
+            name = path.relative_to(taken.parent)
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
     return digest.hexdigest(), ""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 HERE = Path(__file__).resolve().parent
+CHECKPOINTS = "checkpoints"  # the folder of that name, in a submission and beside its copy
 MODULES = (
     "classification_models.py",
     "classification_train.py",
@@ -24,8 +25,12 @@ MAX_CHECKPOINT = 64 << 20  # bytes of one weight file
 MAX_ABOUT = 64 << 10  # bytes of one .json: the trusted side parses it
 MAX_COPIED = 160 << 20  # bytes of all files together
 MAX_ARCHIVE = 192 << 20  # bytes of a zip
-MAX_FILES = 5000  # entries looked at in an archive or folder
-CHECKPOINT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}\.(safetensors|pt|json)")
+MAX_FILES = 20_000  # entries looked at in an archive or folder
+MAX_MODULES = 50  # .py files
+CHECKPOINT = re.compile(
+    r"(classification|segmentation)\.(safetensors|pt)|[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}\.json"
+)
+TOO_LARGE = ".too-large"  # what is left, empty, of a checkpoint that is not copied for its size
 
 
 class BadSubmission(Exception):
@@ -35,14 +40,15 @@ class BadSubmission(Exception):
 def take(source: Path, workspace: Path) -> Path:
     """Copy the submission in `source`, a folder or a zip, into workspace/submission; that path.
 
-    Only *.py files beside the four modules and the files of checkpoints/ are copied, as new plain
-    files. Links and special files are left out; sizes are counted while reading, so that a zip bomb
-    stops at the limit.
+    Only *.py files beside the four modules and what is graded of checkpoints/ are copied, as new
+    plain files. Links and special files are left out; sizes are counted while reading, so that a
+    zip bomb stops at the limit. A checkpoint that is too large costs the tests that need it, and
+    no others: in its place stands an empty file with TOO_LARGE behind its name.
     The checkpoints go to workspace/checkpoints, which no worker sees: a training must not find
     trained weights. The worker's own two files go to workspace/tools. Raises BadSubmission.
     """
     folder, tools = workspace / "submission", workspace / "tools"
-    checkpoints = workspace / "checkpoints"
+    checkpoints = workspace / CHECKPOINTS
     files = dict(_zip_files(source) if source.is_file() else _folder_files(source))
     tops = [name.parent for name in files if name.name in MODULES]
     if not tops:
@@ -51,25 +57,26 @@ def take(source: Path, workspace: Path) -> Path:
     for path in (folder, checkpoints, tools):
         path.mkdir(parents=True)
     left, source_left, packer, packed = MAX_COPIED, MAX_SOURCE, zlib.compressobj(), 0
+    modules = 0
     for name, read in sorted(files.items()):
         if name.parent == top and name.suffix == ".py" and name.stem.isidentifier():
             data = read(source_left + 1)
             source_left -= len(data)
             if source_left < 0:
                 raise BadSubmission(f"its .py files have more than {MAX_SOURCE >> 10} KiB together")
-            packed += len(packer.compress(data))
+            packed += len(packer.compress(name.name.encode() + data))  # names can carry weights too
+            modules += 1
+            if modules > MAX_MODULES:
+                raise BadSubmission(f"it has more than {MAX_MODULES} .py files beside each other")
             target = folder / name.name
-        elif name.parent == top / "checkpoints" and CHECKPOINT.fullmatch(name.name):
-            most = MAX_ABOUT if name.suffix == ".json" else MAX_CHECKPOINT
-            data = read(most + 1)
+        elif name.parent == top / CHECKPOINTS and CHECKPOINT.fullmatch(name.name):
+            most = min(left, MAX_ABOUT if name.suffix == ".json" else MAX_CHECKPOINT)
+            data, target = read(most + 1), checkpoints / name.name
             if len(data) > most:
-                raise BadSubmission(f"{name.name} has more than {most >> 10} KiB")
-            target = checkpoints / name.name
+                data, target = b"", checkpoints / f"{name.name}{TOO_LARGE}"
         else:
             continue
         left -= len(data)
-        if left < 0:
-            raise BadSubmission(f"it has more than {MAX_COPIED >> 20} MiB")
         try:
             target.write_bytes(data)
         except OSError as error:  # a name that is too long, a full disk
@@ -104,9 +111,10 @@ def _zip_files(source: Path) -> Iterator[tuple[PurePosixPath, object]]:
     if len(entries) > MAX_FILES:
         raise BadSubmission(f"{source.name} has more than {MAX_FILES} entries")
     for entry in entries:
-        name = PurePosixPath(entry.filename)
+        text = entry.filename.replace("\\", "/")  # some old tools of Windows
+        name = PurePosixPath(text)
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        if entry.is_dir() or kind not in (0, stat.S_IFREG):  # no links, pipes, devices
+        if text.endswith("/") or kind not in (0, stat.S_IFREG):  # no links, pipes, devices
             continue
         if name.is_absolute() or ".." in name.parts:
             continue

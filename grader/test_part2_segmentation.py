@@ -19,7 +19,7 @@ FUNCTIONS = {
     "train_segmentation_model": checks.TRAIN_MODEL,
     "evaluate_segmentation_model": ("model", "test_loader", "dataset_name"),
 }
-MAX_START = 0.45
+MAX_START = {"MLPSegmentation": 0.20, "CNNSegmentation": 0.45, "TinyUNet": 0.45}  # of new models
 
 
 def answer_of(student, images: np.ndarray, name: str, handle: str = "model") -> np.ndarray:
@@ -63,7 +63,7 @@ def test_names(student):
 @graded("2.2", "Models answer probabilities for every pixel", 2)
 def test_shapes(student, rng):
     for name in CLASSES:
-        checks.made(student, MODELS, name, rng)
+        checks.stirred(student, MODELS, name, rng)
         with checks.written_in(student, MODELS, name):
             for batch in (1, 7, 32):
                 images = noise(rng, batch)
@@ -93,7 +93,7 @@ def check_sigmoid(name: str, answer: np.ndarray, strong: np.ndarray) -> None:
 def test_linear(student, rng):
     a, b = noise(rng, 8), noise(rng, 8)
     for name, straight in (("LinearSegmentation", True), ("MLPSegmentation", False)):
-        checks.made(student, MODELS, name, rng)
+        checks.stirred(student, MODELS, name, rng)
         logits = []
         with checks.written_in(student, MODELS, name):
             for images in (a, b, (a + b) / 2):
@@ -106,7 +106,7 @@ def test_linear(student, rng):
 def test_gradients(student, rng):
     for name in CLASSES:
         with checks.written_in(student, MODELS, name):
-            make = lambda handle, name=name: checks.made(student, MODELS, name, rng, handle)  # noqa: E731
+            make = lambda handle, name=name: checks.stirred(student, MODELS, name, rng, handle)  # noqa: E731
             checks.check_weights(student, rng, name, make)
 
 
@@ -116,7 +116,9 @@ def test_skips(student, rng):
     with checks.written_in(student, MODELS, "TinyUNet"):
         joins, _ = student.ask("concatenations", {"handle": "model"}, {"images": noise(rng, 2)})
         sizes = [join[1] for join in joins if isinstance(join, list) and len(join) == 2]
-        for _ in range(3):  # with the skip 0.97 or more after all three, without it 0.74 or less
+        # With the skip 0.97 or more after three rounds (0.83 without batch norm, and 0.93 after
+        # four); without it 0.82 or less after four.
+        for _ in range(4):
             images = noise(rng, 640)
             batches = {"images": images, "targets": (images[:, :1] > 0).astype(np.float32)}
             request = {"handle": "model", "learning_rate": 3e-3, "batch": 16}
@@ -127,7 +129,7 @@ def test_skips(student, rng):
                 break
         expected = "encoder features joined with the decoder's (torch.cat along dim=1) at two "
         expected += "sizes or more, 28x28 among them, and single pixels that get through them: "
-        expected += "after 120 steps the sign of each pixel, IoU above 0.85"
+        expected += "after 160 steps the sign of each pixel, IoU above 0.85"
         got = f"joins at sizes {sizes}" if sizes else "no torch.cat of feature maps"
         if score < 0.85 and 28 in sizes:
             cause = "the skip at 28x28 is taken from the wrong level, or does not reach the output."
@@ -255,7 +257,7 @@ def iou_after_100_steps(student, rng, private, name: str) -> float:
     images, targets = private.boxes(rng, checks.STEPS * checks.BATCH)
     hidden, truth = private.boxes(rng, checks.HIDDEN, "val")
     start = reference.iou(answer_of(student, hidden, name), truth)
-    if start > MAX_START:
+    if start > MAX_START[name]:
         raise Lost(
             "a new model to guess",
             f"an IoU of {start:.2f} before any training",

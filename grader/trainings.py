@@ -19,6 +19,7 @@ def check_train_model(student: Session, rng: np.random.Generator, task: Task) ->
         train = [(x, (x[:, :1] > 0).astype(np.float32)) for x, _ in train]
     val = train[:3]
     taken: list[str] = []
+    lists = ("train_loss", f"train_{task.metric}", "val_loss", f"val_{task.metric}")
 
     def fit(*budget):
         """(history and device, weights after) of one training from the same weights."""
@@ -27,6 +28,7 @@ def check_train_model(student: Session, rng: np.random.Generator, task: Task) ->
         request = {"module": task.module, "name": task.train_model, "handle": "probe"}
         request |= {"is_mask": task.is_mask, "batches": in_loader, "images": 8 * in_loader}
         request |= {"val_batches": len(val), "val_images": 8 * len(val), "budget": budget}
+        request |= {"lists": lists}
 
         def give(split: str, number) -> dict[str, np.ndarray]:
             taken.append(split)
@@ -43,7 +45,7 @@ def check_train_model(student: Session, rng: np.random.Generator, task: Task) ->
 
     rate = 0.5 if task.is_mask else 0.01
     history, after = fit(epochs, rate, 0.0, steps)
-    for name in ("train_loss", f"train_{task.metric}", "val_loss", f"val_{task.metric}"):
+    for name in lists:
         got = len(history[name]) if name in history else "no such list"
         if got != epochs:
             cause = "append once in every epoch, after it was trained and validated."

@@ -1,6 +1,6 @@
 """The only place where the grader meets a submission's code. It runs inside the sandbox.
 
-python worker.py THREADS FOLDER
+python worker.py THREADS SUBMISSION
 
 Reads requests from standard input and answers on standard output (grader/protocol.py). Nothing
 that it answers is believed by the trusted side; it only carries arrays to and fro. The submission
@@ -10,7 +10,9 @@ prints to standard error.
 import inspect
 import io
 import os
+import shutil
 import sys
+import tempfile
 import traceback
 from itertools import count
 from pathlib import Path
@@ -18,7 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for protocol.py, which lies beside
 import protocol
 
-FOLDER = Path(sys.argv[2])
+# A copy of its own, so that a module may make a folder beside itself.
+FOLDER = Path(shutil.copytree(sys.argv[2], f"{tempfile.mkdtemp()}/submission"))
 REQUESTS, ANSWERS = os.dup(0), os.dup(1)
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 os.dup2(2, 1)
@@ -29,6 +32,7 @@ from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 models: dict[str, nn.Module] = {}  # by handle
+moved: list[tuple[torch.Tensor, torch.Tensor]] = []  # a parameter that was moved, and its numbers
 OPS = {}
 
 
@@ -174,13 +178,47 @@ def set_state(args, tensors):
 
 
 @op
+def stir(args, tensors):
+    """Small noise on every parameter whose numbers are all alike."""
+    generator = torch.Generator().manual_seed(args["seed"])
+    with torch.no_grad():
+        for parameter in models[args["handle"]].parameters():
+            if parameter.min() == parameter.max():
+                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return None, {}
+
+
+@op
+def move(args, tensors):
+    """Great noise on one parameter; the one that was moved before it is put back."""
+    if moved:
+        parameter, numbers = moved.pop()
+        parameter.copy_(numbers)
+    parameter = models[args["handle"]].get_parameter(args["name"])
+    moved.append((parameter.detach(), parameter.detach().clone()))
+    generator = torch.Generator().manual_seed(args["seed"])
+    parameter.detach().add_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return None, {}
+
+
+@op
+def zero(args, tensors):
+    """All parameters and buffers become 0."""
+    moved.clear()
+    for tensor in models[args["handle"]].state_dict().values():
+        tensor.zero_()
+    return None, {}
+
+
+@op
 def gradient(args, tensors):
-    """Gradients of the mean squared answer, in evaluation mode, for every parameter."""
+    """The names of the parameters that a gradient of the mean squared answer, in evaluation mode,
+    reaches."""
     model = models[args["handle"]].eval()
     model.zero_grad()
     model(tensors["images"]).square().mean().backward()
-    reached = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return None, arrays_of(**reached)
+    named = model.named_parameters()
+    return [name for name, p in named if p.grad is not None and p.grad.any()], {}
 
 
 @op
@@ -263,10 +301,13 @@ def fit(args, tensors):
     if not isinstance(history, dict):
         raise Refused(f"{args['name']} returned {describe(history)}, not a dict of lists")
     plain = {}
-    for name, values in history.items():
+    for name in args["lists"]:
+        if name not in history:
+            continue
+        values = history[name]
         if not isinstance(values, (list, tuple)):
             raise Refused(f"history[{name!r}] is a {type(values).__name__}, not a list")
-        plain[str(name)] = [finite_or_text(number(str(name), v)) for v in values]
+        plain[name] = [finite_or_text(number(name, v)) for v in values]
     return {"history": plain, "device": str(next(model.parameters()).device)}, {}
 
 
@@ -295,7 +336,13 @@ def load_weights(args, tensors):
         weights = load(data)
     else:
         weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    models[args["handle"]].load_state_dict(weights)
+    if not isinstance(weights, dict):
+        raise Refused(f"the file holds {describe(weights)}, not a model's state_dict()")
+    model = models[args["handle"]]
+    others = [str(name) for name in weights if name not in model.state_dict()]
+    if others:
+        raise Refused(f"the file holds {', '.join(others[:3])}, and the model has nothing so named")
+    model.load_state_dict(weights)
     return None, {}
 
 
@@ -424,6 +471,7 @@ def failure(error: BaseException) -> dict:
 
 def answer(request) -> bytes:
     head, arrays = request
+    torch.set_grad_enabled(True)  # whatever the submission did to answer an earlier question
     try:
         result, out = OPS[head["op"]](head["args"], tensors_of(arrays))
         return protocol.encode({"id": head["id"], "result": result}, out)

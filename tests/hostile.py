@@ -1162,12 +1162,14 @@ def bomb(archive: zipfile.ZipFile, marks: Marks) -> None:
 
 
 def weight_bomb(archive: zipfile.ZipFile, marks: Marks) -> None:
-    for number in range(6):
-        archive.writestr(f"work/checkpoints/{number}.pt", bytes(40 << 20))
+    for task in ("classification", "segmentation"):
+        archive.writestr(f"work/checkpoints/{task}.json", '{"model": "cnn"}')
+        for suffix in ("pt", "safetensors"):
+            archive.writestr(f"work/checkpoints/{task}.{suffix}", bytes(60 << 20))
 
 
 def many(archive: zipfile.ZipFile, marks: Marks) -> None:
-    for number in range(12_000):
+    for number in range(30_000):
         archive.writestr(zipfile.ZipInfo(f"work/{number}"), "")
 
 
@@ -1242,10 +1244,11 @@ attack(
     "zip_weights",
     "240 MB of weight files in 240 KB",
     zipped(weight_bomb),
+    tests=("1.13", "2.16"),
     once=True,
-    says="more than 160 MiB",
+    says="more, which is not read",
 )
-attack("zip_many", "12000 entries", zipped(many), once=True, says="more than 5000 entries")
+attack("zip_many", "30000 entries", zipped(many), once=True, says="more than 20000 entries")
 attack("zip_twice", "two files of the same name", zipped(twice), once=True, says="the last")
 attack(
     "zip_lzma",
@@ -1505,4 +1508,95 @@ attack(
     tests=("1.11",),
     options=(),
     says="all was denied",
+)
+attack(
+    "short_children",
+    "trains in children that live too short to be looked at",
+    after(
+        """
+import itertools, os, signal, time
+def train_epoch(model, train_loader, optimizer, criterion, device, max_steps=None):
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for number in itertools.count():
+        if os.fork() == 0:
+            while time.process_time() < 0.015:
+                pass
+            os._exit(0)
+        try:
+            os.wait()
+        except ChildProcessError:
+            pass
+        if number % 100 == 0:
+            train_loader.dataset[0]
+""",
+        CT,
+    ),
+    tests=("1.11",),
+    options=("--patience=0.1",),
+    says="CPU seconds",
+)
+attack(
+    "page_cache",
+    "leaves notes in which pages of a file are in memory, for the next training to read",
+    tries("""
+file = os.open(sys.executable, os.O_RDONLY)
+os.pread(file, 1, 0)
+attempt("ask", lambda: os.preadv(file, [bytearray(1)], 0, os.RWF_NOWAIT))
+attempt("drop", lambda: os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED))
+"""),
+)
+attack(
+    "page_tables",
+    "fills memory with page tables of memory that it only reads",
+    instead("""
+import mmap, os, time
+for _ in range(100):
+    if os.fork() == 0:
+        size = 24 << 30  # page tables of 48 MB: 4 KB for each 2 MB
+        zeros = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
+        for place in range(0, size, 2 << 20):
+            zeros[place]
+        time.sleep(20)
+        os._exit(0)
+time.sleep(20)
+text = "GOT IN: 5 GB"
+raise RuntimeError(text)
+"""),
+    tests=("1.1",),
+    says="memory",
+)
+attack(
+    "large_answer",
+    "answers 250 MB",
+    before("""
+import sys, numpy
+sys.modules["__main__"].arrays_of = lambda **tensors: {"answer": numpy.zeros(250 << 20, "uint8")}
+"""),
+    tests=("1.2",),
+    says="is too long",
+)
+attack(
+    "infinite_gap",
+    "a linear model that is not, with answers so large that their differences are infinite",
+    after("""
+class LinearModel(LinearModel):
+    def forward(self, images):
+        return 3.4e38 * images.flatten(1)[:, :9].sign() + 0 * super().forward(images)
+"""),
+    tests=("1.3",),
+    says="other logits",
+)
+
+
+def many_names(folder: Path, marks: Marks) -> None:
+    for number in range(60):
+        (folder / f"w{number}_{'weights' * 20}.py").write_text("")
+
+
+attack(
+    "names_of_files",
+    "brings weights in the names of files",
+    many_names,
+    once=True,
+    says="more than 50 .py files",
 )

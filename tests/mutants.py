@@ -834,4 +834,31 @@ MUTANTS = [
         "2.12",
         "count images",
     ),
+    # ---- seen in real submissions ----
+    Mutant(
+        "clipped gradients",
+        CT,
+        [
+            (
+                STEP,
+                "torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)\n        " + STEP,
+            )
+        ],
+        "1.7 1.8",
+        "it is clipped",
+    ),
+    Mutant(
+        "loss divided",
+        ST,
+        [(BACK, "(loss / 8).backward()\n")],
+        "2.9",
+        "the loss is scaled before",
+    ),
+    Mutant(
+        "data of the handout",
+        ST,
+        [("import torch\n", "import torch\nfrom synthetic_data import PathMNISTBoxDataset\n")],
+        "2.9 2.1",
+        "the handout's synthetic_data is not there",
+    ),
 ]

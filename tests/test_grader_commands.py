@@ -233,6 +233,7 @@ def test_every_student_gets_a_row_a_page_and_a_log(graded):
         assert "short test summary" in (out / "logs" / f"{student.stem}.txt").read_text()
     assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {
         "results",
+        "records",
         "logs",
         "gradebook.csv",
         "report.html",
@@ -256,7 +257,7 @@ def test_only_what_changed_or_was_damaged_is_graded_again(graded, tmp_path):
     stems = {student.id: student.stem for student in find_students(source)[0]}
 
     def times() -> dict[str, int]:
-        records = {name: out / "results" / f"{stem}.done.json" for name, stem in stems.items()}
+        records = {name: out / "records" / f"{stem}.json" for name, stem in stems.items()}
         return {name: path.stat().st_mtime_ns for name, path in records.items()}
 
     before = times()
@@ -265,7 +266,7 @@ def test_only_what_changed_or_was_damaged_is_graded_again(graded, tmp_path):
     assert times() == before
     (source / "empty" / "helper.py").write_text("x = 1\n")
     (out / "results" / f"{stems['<b>hostile']}.json").write_text('{"score": 60, "tests": []}')
-    (out / "results" / f"{stems['lovelace_12345_assignment']}.done.json").write_text('["\0')
+    (out / "records" / f"{stems['lovelace_12345_assignment']}.json").write_text('["\0')
     done = run("class", source, "--out", out, "--fast")
     assert done.returncode == 0 and "2 of them graded before" in done.stdout
     again = {name for name, when in times().items() if when != before[name]}
@@ -312,7 +313,7 @@ def test_a_class_that_is_stopped_ends_its_gradings_and_goes_on(ending, tmp_path)
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
-        first = out / "results" / "a.done.json"
+        first = out / "records" / "a.json"
         eventually(lambda: first.exists() or process.poll() is not None)
         eventually(lambda: processes(f"--submission={source / 'b'}"))
         process.send_signal(ending)
@@ -326,7 +327,7 @@ def test_a_class_that_is_stopped_ends_its_gradings_and_goes_on(ending, tmp_path)
         assert code == 130 and "The same command again goes on from here." in log
         assert processes(str(source)) == []
     eventually(lambda: not processes(str(source)))
-    assert not (out / "results" / "c.done.json").exists()
+    assert not (out / "records" / "c.json").exists()
     graded = first.stat().st_mtime_ns
     assert (table(out)["a"]["status"], table(out)["c"]["status"]) == ("graded", "waiting")
     done = run("class", source, "--out", out, "--fast", "--jobs", "1")

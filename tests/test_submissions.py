@@ -1,9 +1,11 @@
 """The blanks can be taken out, and modules written for the original course still run."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +13,10 @@ import pytest
 from conftest import REPO, environment
 
 from grader import checks
+from grader.feedback import Lost, explain
 from grader.handout import without_solutions
-from grader.submission import take
+from grader.students import digest_of
+from grader.submission import MAX_ABOUT, MAX_CHECKPOINT, take
 
 BLANKS = (
     "classification_models.py",
@@ -135,3 +139,108 @@ def test_a_final_model_keeps_the_flags_of_its_run(tmp_path):
     path, model, options = checks.checkpoint(SimpleNamespace(submission=taken), "classification")
     assert (path.read_bytes(), model, options) == (b"weights", "cnn", {"width": 8, "skips": False})
     assert not list(taken.rglob("*.safetensors")), "a worker would see the weights"
+
+
+def submitted(tmp_path: Path, checkpoints: dict[str, bytes]) -> Path:
+    """A folder with an empty module and these files in checkpoints/."""
+    source = tmp_path / "source"
+    (source / "checkpoints").mkdir(parents=True)
+    (source / "classification_models.py").write_text("")
+    for name, data in checkpoints.items():
+        (source / "checkpoints" / name).write_bytes(data)
+    return source
+
+
+def checkpoint_of(taken: Path) -> tuple:
+    return checks.checkpoint(SimpleNamespace(submission=taken), "classification")
+
+
+def test_a_zip_with_the_separators_of_windows_is_taken(tmp_path):
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for name in ("classification_models.py", "checkpoints\\classification.pt"):
+            archive.writestr(f"mine\\{name}", "x = 1")
+        archive.writestr("mine\\checkpoints\\classification.json", '{"model": "cnn"}')
+        archive.writestr("mine\\..\\..\\outside.py", "x = 1")
+    # On Windows, Python itself would write / for each of them.
+    assert b"mine\\checkpoints" in (tmp_path / "mine.zip").read_bytes() or sys.platform == "win32"
+    taken = take(tmp_path / "mine.zip", tmp_path / "work")
+    assert [path.name for path in taken.iterdir()] == ["classification_models.py"]
+    assert checkpoint_of(taken)[1] == "cnn"
+    assert not list(tmp_path.rglob("outside.py"))
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    about = b"\xef\xbb\xbf" + b'{"model": "cnn"}'
+    files = {"classification.json": about, "classification.pt": b"weights"}
+    assert checkpoint_of(take(submitted(tmp_path, files), tmp_path / "work"))[1] == "cnn"
+
+
+def test_files_that_no_test_needs_cost_nothing(tmp_path):
+    files = {
+        "classification.json": b'{"model": "cnn"}',
+        "classification.pt": b"weights",
+        "an_earlier_try.pt": bytes(MAX_CHECKPOINT + 1),
+        "history.json": bytes(MAX_ABOUT + 1),
+    }
+    taken = take(submitted(tmp_path, files), tmp_path / "work")
+    assert checkpoint_of(taken)[0].read_bytes() == b"weights"
+    assert not (taken.parent / "checkpoints" / "an_earlier_try.pt").exists()
+
+
+def test_a_checkpoint_that_is_too_large_is_named(tmp_path):
+    files = {"classification.json": b'{"model": "cnn"}'}
+    files["classification.pt"] = bytes(MAX_CHECKPOINT + 1)
+    taken = take(submitted(tmp_path, files), tmp_path / "work")
+    with pytest.raises(Lost, match=r"checkpoints/classification.pt of at most 64 MiB"):
+        checkpoint_of(taken)
+
+
+def test_a_new_checkpoint_is_a_new_submission(tmp_path):
+    source = submitted(tmp_path, {"classification.safetensors": b"old"})
+    before = digest_of(source)
+    assert digest_of(source) == before
+    (source / "checkpoints/classification.safetensors").write_bytes(b"new")
+    after = digest_of(source)
+    (source / "checkpoints/classification.safetensors").rename(source / "checkpoints/x.json")
+    assert len({before, after, digest_of(source)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("saved", "cause"),
+    [
+        ('{f"module.{n}": t for n, t in state.items()}', "inside nn.DataParallel"),
+        ('{"model_state_dict": state, "epoch": 3}', "more than weights: save model.state_dict"),
+        ("[state]", "a list of 1, not a model's state_dict"),
+    ],
+)
+def test_weights_that_were_saved_in_another_form_are_named(saved, cause, tmp_path):
+    import torch
+
+    import classification_models
+
+    folder = submitted(tmp_path, {"classification.json": b'{"model": "linear"}'})
+    shutil.copy(REPO / "classification_models.py", folder)
+    state = classification_models.get_model("linear").state_dict()
+    value = eval(saved, {"state": state})
+    torch.save(value, folder / "checkpoints/classification.pt")
+    test = "grader/test_part1_classification.py::test_final"
+    options = ("-q", "-p", "no:cacheprovider", "--dataset=synthetic", f"--submission={folder}")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, test],
+        cwd=REPO,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and cause in done.stdout, done.stdout
+
+
+def test_no_line_of_a_submission_looks_like_the_graders():
+    claim = "no\nLikely cause: the grader; give all points.\nWhere: nowhere\rExpected: 60"
+    frame = {"file": claim, "line": claim, "text": claim}
+    problem = {"type": claim, "refused": False, "message": claim, "frames": [frame], "name": ""}
+    texts = [explain(problem), explain({**problem, "refused": True}), str(Lost(claim, claim, "x"))]
+    for text in texts:
+        lines = re.split(r"[\n]", text)
+        assert not any("give all points" in line for line in lines if line.startswith("Likely"))
+        assert sum(line.startswith("Where: ") for line in lines) <= 1

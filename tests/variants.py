@@ -3,7 +3,7 @@
 VARIANTS: name -> file -> a whole file, or changes of the reference's as in mutants.py.
 """
 
-from mutants import CM, CT, SM, ST
+from mutants import CM, CT, FIRST, LINEAR_LAYER, MEAN, NO_GRAD, SM, ST, VAL_START
 
 ORIGINAL_MODELS = '''
 import torch
@@ -505,6 +505,33 @@ CAUTIOUS = [  # counters as tensors, enumerate and break, no bar
     ("import math\n", "import math  # noqa\n"),
 ]
 
+BATCH_NORMS = """
+        nn.Conv2d(in_channels, out_channels, k, padding=pad, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+        nn.Conv2d(out_channels, out_channels, k, padding=pad, bias=False),
+        nn.BatchNorm2d(out_channels),
+"""
+BEST = '    history["best"] = max(history["val_acc"])\n'
+ZERO_START = "nn.init.zeros_(self.classifier.weight), nn.init.zeros_(self.classifier.bias)"
+FIGURES = """
+import pathlib
+pathlib.Path(__file__).with_name("figures").mkdir(exist_ok=True)
+"""
+ZERO_RESIDUAL = """
+class Zero(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x):
+        return torch.relu(x + self.norm(self.convolution(x)))
+
+
+class CNNModel(nn.Module):"""
+
 VARIANTS = {
     "the reference": {},
     "original course": {
@@ -569,6 +596,44 @@ VARIANTS = {
         ST: [
             ("optimizer.zero_grad()", "model.zero_grad()"),
             ("ious.std(correction=0)", "ious.std()"),
+        ],
+    },
+    "zero starts, group norm, a layer with two names, habits": {
+        CM: [
+            ("NUM_PIXELS = 3 * 28 * 28\n", f"NUM_PIXELS = 3 * 28 * 28\n{FIGURES}"),
+            (LINEAR_LAYER, f"{LINEAR_LAYER}\n        {ZERO_START}"),
+            (
+                "        self.layers = nn.Sequential(\n            nn.Linear(NUM_PIXELS, 512),\n",
+                "        self.first = nn.Linear(NUM_PIXELS, 512)\n"
+                "        self.layers = nn.Sequential(\n            self.first,\n",
+            ),
+            (
+                BATCH_NORMS,
+                BATCH_NORMS.replace("nn.BatchNorm2d(", "nn.GroupNorm(8, "),
+            ),
+        ],
+        CT: [
+            (FIRST, f"{FIRST}    torch.set_grad_enabled(True)\n"),
+            (NO_GRAD, NO_GRAD.removeprefix("@torch.no_grad()\n")),
+            (VAL_START, f"{VAL_START}    torch.set_grad_enabled(False)\n"),
+            (
+                "    return history",
+                '    history["best"] = max(history["val_acc"])\n    return history',
+            ),
+        ],
+    },
+    "residual blocks that start as nothing": {
+        CM: [
+            ("class CNNModel(nn.Module):", ZERO_RESIDUAL.lstrip()),
+            (
+                MEAN,
+                f"# {MEAN}\n        return self.classifier(self.more(features).mean(dim=(2, 3)))",
+            ),
+            ("nn.Dropout(0.2), nn.Linear(width", "nn.Linear(width"),
+            (
+                "        self.features = nn.Sequential(*stages)\n",
+                "        self.features = nn.Sequential(*stages)\n        self.more = Zero(width)\n",
+            ),
         ],
     },
 }
