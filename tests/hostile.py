@@ -361,11 +361,11 @@ os.write(ANSWERS, struct.pack("<II", 2**32 - 1, 2**32 - 1) + bytes(1000))
 )
 attack(
     "dribble",
-    "announces 250 MB and sends single bytes",
+    "announces 30 MB and sends single bytes",
     instead(
         FRAMES
         + """
-os.write(ANSWERS, struct.pack("<II", 100, 250 << 20))
+os.write(ANSWERS, struct.pack("<II", 100, 30 << 20))
 while True:
     os.write(ANSWERS, b" ")
 """
@@ -741,14 +741,15 @@ attempt("grader", lambda: open("@REPO@/grader/@TOKEN@.py", "w"))
 )
 attack(
     "write_submission",
-    "changes its own source, and the worker's",
+    "changes what was handed in, and the worker's source",
     tries("""
-here = os.path.dirname(os.path.abspath(__file__))
+here = sys.argv[2]  # its own modules were imported from a copy that belongs to the worker
 above = os.path.dirname(here)
 for folder in (here, above + "/checkpoints", above, above + "/tools"):
     attempt("new in " + folder, lambda: open(folder + "/new.py", "w"))
     attempt("chmod " + folder, lambda: os.chmod(folder, 0o777))
-for path in (__file__, here + "/classification_train.py", above + "/tools/worker.py"):
+for path in (here + "/classification_models.py", here + "/classification_train.py",
+             above + "/tools/worker.py", above + "/tools/protocol.py"):
     attempt("write " + path, lambda: open(path, "a"))
     attempt("remove " + path, lambda: os.unlink(path))
 """),
