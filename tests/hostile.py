@@ -1492,7 +1492,8 @@ def trained_already(folder: Path, marks: Marks) -> None:
     text = """
 def train_epoch(model, train_loader, optimizer, criterion, device, max_steps=None):
     here = os.path.dirname(os.path.abspath(__file__))
-    for place in (here, os.path.dirname(here), os.getcwd(), "/tmp"):
+    above = os.path.dirname(sys.argv[2])
+    for place in (here, os.path.dirname(here), above, os.getcwd(), "/tmp"):
         folder = os.path.join(place, "checkpoints")
         attempt("list " + folder, lambda: os.listdir(folder))
         for name in ("classification.pt", "classification.json"):
