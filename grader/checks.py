@@ -55,11 +55,17 @@ def made(
     return student.ask("build", {**request, "kwargs": kwargs})[0]
 
 
-def stirred(student: Session, module: str, name: str, rng: np.random.Generator, *args, **kwargs):
+def stirred(
+    student: Session,
+    module: str,
+    name: str,
+    rng: np.random.Generator,
+    handle: str = "model",
+    **kwargs,
+) -> None:
     """`made`, and then noise on parameters whose numbers are all alike, such as a last layer that
     starts at zero: right, but its answers would say nothing about the layers before."""
-    made(student, module, name, rng, *args, **kwargs)
-    handle = args[0] if args else "model"
+    made(student, module, name, rng, handle, **kwargs)
     student.ask("stir", {"handle": handle, "seed": seed_of(rng)})
 
 

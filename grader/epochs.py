@@ -240,7 +240,7 @@ def _scaled(student: Session, task: Task, state, batch) -> str:
     )
     length = np.linalg.norm(found) / np.linalg.norm(wanted)
     cosine = found @ wanted / (np.linalg.norm(found) * np.linalg.norm(wanted) + 1e-30)
-    if cosine < 0.999 or abs(length - 1) < 0.01:
+    if not cosine > 0.999 or abs(length - 1) < 0.01:  # NaN has no direction
         return ""
     return (
         f"the gradient has the right direction and {length:.2g} times the right length: it is "

@@ -339,7 +339,8 @@ def load_weights(args, tensors):
     if not isinstance(weights, dict):
         raise Refused(f"the file holds {describe(weights)}, not a model's state_dict()")
     model = models[args["handle"]]
-    others = [str(name) for name in weights if name not in model.state_dict()]
+    known = model.state_dict()
+    others = [str(name) for name in weights if name not in known]
     if others:
         raise Refused(f"the file holds {', '.join(others[:3])}, and the model has nothing so named")
     model.load_state_dict(weights)

@@ -94,7 +94,13 @@ class Scene:
         command += ["--submission", str(path), "--results", str(self.results), *options]
         with open(self.root / "output.txt", "wb") as output:
             return subprocess.Popen(
-                command, cwd=REPO, env=environment, stdout=output, stderr=output
+                command,
+                cwd=REPO,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                # A shell starts background jobs with Ctrl-C ignored; one test sends it all the same.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def output(self) -> str:
