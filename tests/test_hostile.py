@@ -99,7 +99,7 @@ class Scene:
                 env=environment,
                 stdout=output,
                 stderr=output,
-                # A shell starts background jobs with Ctrl-C ignored; one test sends it all the same.
+                # A shell starts background jobs with Ctrl-C ignored; one test sends it anyway.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
