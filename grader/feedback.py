@@ -10,9 +10,9 @@ HANDOUT = ("classification_dataset", "synthetic_data", "pathlab", "grader", "dis
 HANDOUT += ("classification_main", "segmentation_main", "check_installation")
 
 
-def indented(text: str) -> str:
+def indented(text: object) -> str:
     """Text that a submission may have had a say in, so that none of its lines looks like ours."""
-    return text.replace("\n", "\n    ")
+    return str(text).replace("\n", "\n    ")
 
 
 class Lost(Exception):
