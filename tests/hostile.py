@@ -693,7 +693,10 @@ for path in ("@REPO@/grader/checks.py", "@REPO@/pathlab/tissue.py", "@REPO@/READ
              "/etc/shadow", "/root/.bashrc"):
     attempt(path, lambda: open(path, "rb").read(60))
 for path in ("@REPO@", "@CANARY@", "@DECOY@", "/root/.ssh"):
-    attempt("list " + path, lambda: os.listdir(path) or False)
+    # An interpreter in the repository's .venv has to be there; nothing else has.
+    attempt("list " + path, lambda: [
+        name for name in os.listdir(path) if not sys.prefix.startswith(f"{path}/{name}")
+    ] or False)
 attempt("import", lambda: __import__("grader.checks"))
 attempt("import", lambda: __import__("pathlab.tissue"))
 """),
