@@ -20,8 +20,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for protocol.py, which lies beside
 import protocol
 
-# A copy of its own, so that a module may make a folder beside itself.
-FOLDER = Path(shutil.copytree(sys.argv[2], f"{tempfile.mkdtemp()}/submission"))
+# A copy of its own, so that a module may make a folder beside itself. Bytes alone: where files are
+# guarded by Landlock, nobody may change modes and times.
+FOLDER = Path(tempfile.mkdtemp())
+for _path in Path(sys.argv[2]).iterdir():
+    shutil.copyfile(_path, FOLDER / _path.name)
 REQUESTS, ANSWERS = os.dup(0), os.dup(1)
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 os.dup2(2, 1)

@@ -16,9 +16,12 @@ import uuid
 from pathlib import Path
 
 import pytest
+from conftest import REPO
 
 from grader import sandbox
 from grader.sandbox import Isolation, Limits, SandboxError, start
+from grader.session import Session
+from grader.submission import take
 
 LINUX = sys.platform.startswith("linux")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX processes")
@@ -693,3 +696,16 @@ def test_without_isolation():
         assert worker.wait(10) == 3
     with pytest.raises(SandboxError):
         start(["/nowhere"], read_only={}, isolation=Isolation.NONE)
+
+
+def test_a_worker_loads_a_submission_in_every_isolation(kind):
+    with tempfile.TemporaryDirectory() as workspace:
+        student = Session(take(REPO, Path(workspace)), kind, Limits(), threads=1)
+        try:
+            student.ask("load", {"module": "classification_models"})
+            found, _ = student.ask(
+                "members", {"module": "classification_models", "names": ["CNNModel"]}
+            )
+        finally:
+            student.end()
+    assert found["CNNModel"]["kind"] == "class"
