@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.threshold import CNN_TARGET, TARGETS
 from grader import test_part1_classification as part1
 from grader import test_part2_segmentation as part2
 from grader.checks import SEEDS, fresh_rng
@@ -20,7 +21,11 @@ from grader.sandbox import Limits, best_isolation
 from grader.session import Session
 from grader.submission import take
 
-TARGETS = {"CNNModel": 0.54, "CNNSegmentation": 0.94, "TinyUNet": 0.96}
+TARGET = {
+    "CNNModel": CNN_TARGET,
+    "CNNSegmentation": TARGETS["segmentation-cnn"],
+    "TinyUNet": TARGETS["unet"],
+}
 
 
 def grading(submission: Path, name: str) -> list[float]:
@@ -45,7 +50,7 @@ def main() -> None:
     )
     for name in names:
         scores = np.array([grading(submission, name) for _ in range(gradings)])
-        missed = scores < TARGETS[name]
+        missed = scores < TARGET[name]
         counts = ", ".join(map(str, np.bincount(missed.sum(axis=1), minlength=SEEDS + 1)))
         print(
             f"| {name} | {gradings} | {scores.mean():.3f} | {scores.min():.3f} | "

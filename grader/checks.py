@@ -189,8 +189,8 @@ def check_weights(
     make("model")
     images = noise(rng, 4)
 
-    def answer(handle: str = "model") -> np.ndarray:
-        _, out = student.ask("forward", {"handle": handle}, {"images": images})
+    def answer(handle: str = "model", op: str = "forward", **args) -> np.ndarray:
+        _, out = student.ask(op, {"handle": handle, **args}, {"images": images})
         return out["answer"]
 
     first = answer()
@@ -212,8 +212,8 @@ def check_weights(
             "a layer is made in __init__ and never used in forward, or the answer is detached.",
         )
     for parameter in shapes:
-        student.ask("move", {"handle": "model", "name": parameter, "seed": seed_of(rng)})
-        if np.array_equal(answer(), first):
+        moved = answer(op="forward_moved", name=parameter, seed=seed_of(rng))
+        if np.array_equal(moved, first):
             raise Lost(
                 f"an answer of {name} that depends on the parameter {parameter}",
                 "the same answer whatever it is",
@@ -305,10 +305,10 @@ def checkpoint(student: Session, task: str) -> tuple[Path, str, dict[str, int | 
     folder = student.submission.parent / CHECKPOINTS
     paths = [folder / f"{task}{suffix}" for suffix in (".safetensors", ".pt")]
     found = [path for path in paths if path.is_file()]
-    for path in paths:
-        if not found and path.with_name(path.name + TOO_LARGE).exists():
-            most = f"{MAX_CHECKPOINT >> 20} MiB, {MAX_COPIED >> 20} MiB with all others"
-            raise Lost(f"checkpoints/{path.name} of at most {most}", "more, which is not read")
+    large = [path for path in paths if path.with_name(path.name + TOO_LARGE).exists()]
+    if large and not found:
+        most = f"{MAX_CHECKPOINT >> 20} MiB, {MAX_COPIED >> 20} MiB with all others"
+        raise Lost(f"checkpoints/{large[0].name} of at most {most}", "more, which is not read")
     if not found:
         raise Lost(f"checkpoints/{paths[0].name}, the weights of your best model", "no such file")
     abouts = sorted(folder.glob("*.json"), key=lambda p: (p.stem != task, p.name))

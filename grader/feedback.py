@@ -3,11 +3,10 @@
 import re
 from pathlib import Path
 
+from grader.handout import FILES, FOLDERS
+from grader.submission import MODULES
+
 MISSING_MODULE = re.compile(r"No module named '([\w.]+)'")
-OWN_MODULES = ("classification_models", "classification_train")
-OWN_MODULES += ("segmentation_models", "segmentation_train")
-HANDOUT = ("classification_dataset", "synthetic_data", "pathlab", "grader", "dispatcher")
-HANDOUT += ("classification_main", "segmentation_main", "check_installation")
 
 
 def indented(text: object) -> str:
@@ -54,9 +53,10 @@ def explain(problem: dict) -> str:
 
 def _cause(kind: str, message: str) -> str:
     missing = MISSING_MODULE.search(message)
-    if missing and missing[1] in OWN_MODULES:
-        return f"the file {missing[1]}.py is missing from the submission."
-    if missing and missing[1].split(".")[0] in HANDOUT:
+    file = f"{missing[1].split('.')[0]}.py" if missing else ""
+    if file in MODULES:
+        return f"the file {file} is missing from the submission."
+    if file in FILES or file.removesuffix(".py") in FOLDERS:
         return (
             f"the handout's {missing[1]} is not there where submissions are graded, since a model "
             "and its training need none of it; import it inside the function that does."

@@ -35,7 +35,6 @@ from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 models: dict[str, nn.Module] = {}  # by handle
-moved: list[tuple[torch.Tensor, torch.Tensor]] = []  # a parameter that was moved, and its numbers
 OPS = {}
 
 
@@ -192,22 +191,20 @@ def stir(args, tensors):
 
 
 @op
-def move(args, tensors):
-    """Great noise on one parameter; the one that was moved before it is put back."""
-    if moved:
-        parameter, numbers = moved.pop()
+def forward_moved(args, tensors):
+    """`forward`, with great noise on one parameter meanwhile."""
+    parameter = models[args["handle"]].get_parameter(args["name"]).detach()
+    numbers, generator = parameter.clone(), torch.Generator().manual_seed(args["seed"])
+    parameter += 0.5 * torch.randn(parameter.shape, generator=generator)
+    try:
+        return forward(args, tensors)
+    finally:
         parameter.copy_(numbers)
-    parameter = models[args["handle"]].get_parameter(args["name"])
-    moved.append((parameter.detach(), parameter.detach().clone()))
-    generator = torch.Generator().manual_seed(args["seed"])
-    parameter.detach().add_(0.5 * torch.randn(parameter.shape, generator=generator))
-    return None, {}
 
 
 @op
 def zero(args, tensors):
     """All parameters and buffers become 0."""
-    moved.clear()
     for tensor in models[args["handle"]].state_dict().values():
         tensor.zero_()
     return None, {}

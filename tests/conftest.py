@@ -1,6 +1,7 @@
 """What several tests share: small data sets, real data, and the programs as processes."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,12 @@ def crc5() -> Path:
 @pytest.fixture(scope="session")
 def pneumoniamnist() -> Path:
     return real_data("pneumoniamnist.npz")
+
+
+def hear_ctrl_c() -> None:
+    """preexec_fn of programs that are to be stopped: below a background shell they would begin with
+    Ctrl-C ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def real_data(name: str) -> Path:

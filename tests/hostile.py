@@ -1462,31 +1462,42 @@ def train_epoch(model, train_loader, optimizer, criterion, device, max_steps=Non
     options=("--patience=0.1",),
     says="CPU seconds",
 )
-attack(
-    "unwaited_children",
-    "trains in children that nobody waits for, whose time their parent is never charged with",
-    after(
-        """
-import os, signal, time
+CHILDREN = """
+import itertools, os, signal, time
 def train_epoch(model, train_loader, optimizer, criterion, device, max_steps=None):
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while True:
+    for number in itertools.count():
         if os.fork() == 0:
-            while time.process_time() < 0.3:
+            while time.process_time() < %s:
                 pass
             os._exit(0)
         try:
             os.wait()  # for its end; the kernel has thrown its time away
         except ChildProcessError:
             pass
-        train_loader.dataset[0]
-""",
-        CT,
+        if number %% %s == 0:
+            train_loader.dataset[0]
+"""
+for name, about, text in (
+    (
+        "unwaited_children",
+        "trains in children that nobody waits for, whose time their parent is never charged with",
+        CHILDREN % (0.3, 1),
     ),
-    tests=("1.11",),
-    options=("--patience=0.1",),
-    says="CPU seconds",
-)
+    (
+        "short_children",
+        "the same in children that live too short to be looked at",
+        CHILDREN % (0.015, 100),
+    ),
+):
+    attack(
+        name,
+        about,
+        after(text, CT),
+        tests=("1.11",),
+        options=("--patience=0.1",),
+        says="CPU seconds",
+    )
 
 
 def trained_already(folder: Path, marks: Marks) -> None:
@@ -1513,32 +1524,6 @@ attack(
     tests=("1.11",),
     options=(),
     says="all was denied",
-)
-attack(
-    "short_children",
-    "trains in children that live too short to be looked at",
-    after(
-        """
-import itertools, os, signal, time
-def train_epoch(model, train_loader, optimizer, criterion, device, max_steps=None):
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for number in itertools.count():
-        if os.fork() == 0:
-            while time.process_time() < 0.015:
-                pass
-            os._exit(0)
-        try:
-            os.wait()
-        except ChildProcessError:
-            pass
-        if number % 100 == 0:
-            train_loader.dataset[0]
-""",
-        CT,
-    ),
-    tests=("1.11",),
-    options=("--patience=0.1",),
-    says="CPU seconds",
 )
 attack(
     "page_cache",

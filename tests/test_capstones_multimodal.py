@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import REPO, assert_user_error, environment
+from conftest import REPO, assert_user_error, environment, hear_ctrl_c
 from PIL import Image
 from torch import nn
 
@@ -363,8 +363,7 @@ def started(data, run, *more):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell starts background jobs with Ctrl-C ignored; these tests send it all the same.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_ctrl_c,
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import REPO, assert_user_error, command, environment, run_script
+from conftest import REPO, assert_user_error, command, environment, hear_ctrl_c, run_script
 
 import dispatcher
 from pathlab.errors import UserError
@@ -69,8 +69,7 @@ def start(config: Path, *arguments) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell starts background jobs with Ctrl-C ignored; these tests send it all the same.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_ctrl_c,
     )
 
 

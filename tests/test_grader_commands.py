@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import REPO, assert_user_error, environment
+from conftest import REPO, assert_user_error, environment, hear_ctrl_c
 
 from grader.handout import without_solutions
 from grader.overview import GRADED, Row, gradebook, histogram, overview
@@ -309,8 +309,7 @@ def test_a_class_that_is_stopped_ends_its_gradings_and_goes_on(ending, tmp_path)
             stdout=log,
             stderr=log,
             start_new_session=True,
-            # A shell starts background jobs with Ctrl-C ignored; this test sends it all the same.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=hear_ctrl_c,
         )
     try:
         first = out / "records" / "a.json"

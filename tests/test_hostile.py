@@ -18,7 +18,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from conftest import REPO
+from conftest import REPO, hear_ctrl_c
 from hostile import ATTACKS, MODULES, Attack, Marks
 
 from grader import sandbox
@@ -99,8 +99,7 @@ class Scene:
                 env=environment,
                 stdout=output,
                 stderr=output,
-                # A shell starts background jobs with Ctrl-C ignored; one test sends it anyway.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=hear_ctrl_c,
             )
 
     def output(self) -> str:

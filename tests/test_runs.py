@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import assert_user_error, command, environment, run_script
+from conftest import assert_user_error, command, environment, hear_ctrl_c, run_script
 from safetensors.torch import load_file
 
 from classification_dataset import create_dataloaders
@@ -39,8 +39,7 @@ def start(script, *arguments, cwd) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell starts background jobs with Ctrl-C ignored; these tests send it all the same.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_ctrl_c,
     )
 
 
