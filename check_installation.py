@@ -53,7 +53,7 @@ def check_package(name: str) -> bool:
 def check_device() -> bool:
     import torch
 
-    from pathlab.device import pick_device
+    from pathlab.training.device import pick_device
 
     device = pick_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
@@ -74,7 +74,7 @@ def check_torchvision() -> bool:
 
 
 def check_data(data_root: Path) -> bool:
-    from pathlab.download import find_official, is_reachable, official_sets
+    from pathlab.data.download import find_official, is_reachable, official_sets
 
     pathmnist = official_sets()["pathmnist"]
     path = find_official(pathmnist, data_root)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pathlab.augment import augmentation_for
-from pathlab.data import ImageData, load
+from pathlab.data.augment import augmentation_for
+from pathlab.data.sets import ImageData, load
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:

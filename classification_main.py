@@ -15,13 +15,13 @@ from classification_dataset import create_dataloaders
 from classification_models import count_parameters, get_model
 from classification_train import train_model
 from pathlab.arguments import below_one
-from pathlab.cli import common_parser, make_model, settle
-from pathlab.data import load
-from pathlab.device import make_deterministic, pick_device
+from pathlab.data.sets import load
 from pathlab.errors import run_command
-from pathlab.evaluate import predict
-from pathlab.run import Run
-from pathlab.training import train
+from pathlab.training.cli import common_parser, make_model, settle
+from pathlab.training.device import make_deterministic, pick_device
+from pathlab.training.evaluate import predict
+from pathlab.training.loop import train
+from pathlab.training.run import Run
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     run.load_kept(model)
     test = predict(model, test_loader, device)
     if not args.no_plots:
-        from pathlab import plots  # matplotlib is slow to import
+        from pathlab.training import plots  # matplotlib is slow to import
 
         steps = run.steps_per_epoch(train_loader)
         title = f"{settings['model']} on {data.name}"

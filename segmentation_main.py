@@ -10,13 +10,13 @@ import pathlab  # noqa: F401  before torch: it says how torch's threads wait
 
 # isort: split
 from pathlab.arguments import positive_int
-from pathlab.boxes import DIFFICULTIES
-from pathlab.cli import common_parser, make_model, settle
-from pathlab.data import load
-from pathlab.device import make_deterministic, pick_device
+from pathlab.data.boxes import DIFFICULTIES
+from pathlab.data.sets import load
 from pathlab.errors import run_command
-from pathlab.run import Run
-from pathlab.training import train
+from pathlab.training.cli import common_parser, make_model, settle
+from pathlab.training.device import make_deterministic, pick_device
+from pathlab.training.loop import train
+from pathlab.training.run import Run
 from segmentation_models import CombinedLoss, count_parameters, get_segmentation_model
 from segmentation_train import (
     evaluate_segmentation_model,
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     run.load_kept(model)
     test = evaluate_segmentation_model(model, test_loader, data.name)
     if not args.no_plots:
-        from pathlab import plots  # matplotlib is slow to import
+        from pathlab.training import plots  # matplotlib is slow to import
 
         steps = run.steps_per_epoch(train_loader)
         title = f"{settings['model']} on boxes over {data.name}"

@@ -186,7 +186,7 @@ def visualize_predictions(
 
     Draws the first `num_samples` of `dataset` to a PNG at `save_path`, or on the screen if None.
     """
-    from pathlab.plots import prediction_grid  # matplotlib is slow to import
+    from pathlab.training.plots import prediction_grid  # matplotlib is slow to import
 
     model.eval()
     device = next(model.parameters()).device

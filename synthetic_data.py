@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from classification_dataset import batch_loader, to_tensor
-from pathlab.boxes import Boxes, draw_boxes, paint_boxes
-from pathlab.data import ImageData, load
+from pathlab.data.boxes import Boxes, draw_boxes, paint_boxes
+from pathlab.data.sets import ImageData, load
 
 FIXED_BOXES_SEED = {"val": 1, "test": 2}  # not the run's seed: every run is scored on the same ones
 
@@ -54,7 +54,7 @@ class SegmentationDataGenerator:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Image float32 [3, H, W] in [0, 1] -> (image with the border, mask [1, H, W] of 0 and 1).
 
-        The image is not changed. "published" colours leave [0, 1], as pathlab/boxes.py explains.
+        The image is not changed. "published" colours leave [0, 1]: see pathlab/data/boxes.py.
         """
         values = (box_info[key] for key in ("x", "y", "width", "height", "color"))
         box = Boxes(*(np.asarray([value]) for value in values))
@@ -164,7 +164,7 @@ def visualize_box_samples(
     dataset: PathMNISTBoxDataset, num_samples: int = 6, save_path: str | Path | None = None
 ) -> None:
     """Draw images with boxes above their masks; to a PNG at `save_path`, else on the screen."""
-    from pathlab.plots import image_grid  # matplotlib is slow to import
+    from pathlab.training.plots import image_grid  # matplotlib is slow to import
 
     samples = dataset[list(range(min(num_samples, len(dataset))))]
     image_grid([samples["image"], samples["mask"]], ["image", "mask"], save_path)

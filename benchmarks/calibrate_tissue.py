@@ -1,4 +1,4 @@
-"""Measures how hard the stand-in pictures of `pathlab.tissue` are for simple models.
+"""Measures how hard the stand-in pictures of `pathlab.data.tissue` are for simple models.
 
     python -m benchmarks.calibrate_tissue --seeds 5 --steps 100      (from the repository root)
 
@@ -14,7 +14,7 @@ import time
 import torch
 from torch import nn
 
-from pathlab.tissue import CLASS_NAMES, draw_split
+from pathlab.data.tissue import CLASS_NAMES, draw_split
 
 TRAIN_SIZE, VAL_SIZE = 20_000, 4_000
 TRAIN_SEED, VAL_SEED = 1, 2

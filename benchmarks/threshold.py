@@ -17,8 +17,8 @@ from torch import nn
 import classification_models as classification
 import segmentation_models as segmentation
 from grader.checks import BATCH, HIDDEN, SEEDS, STEPS
-from pathlab.boxes import draw_boxes, paint_boxes
-from pathlab.tissue import draw_split
+from pathlab.data.boxes import draw_boxes, paint_boxes
+from pathlab.data.tissue import draw_split
 
 TARGETS = {"mlp": 0.28, "segmentation-mlp": 0.38, "segmentation-cnn": 0.94, "unet": 0.96}
 CNN_TARGET = 0.54

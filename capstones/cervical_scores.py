@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import multilabel_stat_scores
 
 from capstones.cervical_data import HEADS, read_masks, read_predicted
 from capstones.images import find_images, read_image
-from pathlab.plots import BLUE, ORANGE, show
+from pathlab.training.plots import BLUE, ORANGE, show
 
 
 def count_pixels(masks: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

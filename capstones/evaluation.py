@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pathlab import plots
 from pathlab.errors import UserError
-from pathlab.evaluate import Predictions
 from pathlab.files import make_folder, write_json
+from pathlab.training import plots
+from pathlab.training.evaluate import Predictions
 
 
 def classification_scores(test: Predictions, classes: Sequence[str]) -> dict:

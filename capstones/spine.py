@@ -49,11 +49,11 @@ from capstones.spine_scores import (
 )
 from capstones.tables import check_classes, write_table
 from capstones.training import Batches, finite, fit, predict
-from pathlab import plots
 from pathlab.arguments import below_one, not_negative_float, not_negative_int, number, positive_int
 from pathlab.errors import UserError
-from pathlab.evaluate import Predictions
 from pathlab.files import make_folder, write_json
+from pathlab.training import plots
+from pathlab.training.evaluate import Predictions
 
 # The three networks and their own settings. timm has pretrained weights of EfficientNetV2-S under
 # the name of the original, TensorFlow's.

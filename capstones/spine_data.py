@@ -30,7 +30,7 @@ from capstones.tables import (
     split,
     write_table,
 )
-from pathlab import data as medmnist
+from pathlab.data import sets as medmnist
 from pathlab.errors import UserError
 
 COLUMNS = {

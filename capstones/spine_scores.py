@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from pathlab import plots
+from pathlab.training import plots
 
 THRESHOLDS = np.arange(350, 600) / 1000  # 0.35 to below 0.60 by 0.001
 METRICS = ("auroc", "sensitivity", "specificity", "f1_score")

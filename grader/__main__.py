@@ -127,7 +127,7 @@ def _options(args: argparse.Namespace) -> tuple[str, ...]:
     """What `pytest grader` is told. Looks at the data first: else every grading would fail."""
     from grader.classroom import REPO
     from grader.images import PrivateImages
-    from pathlab.data import is_archive
+    from pathlab.data.sets import is_archive
 
     dataset = args.dataset
     if is_archive(dataset):

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pathlab.boxes import draw_boxes, paint_boxes
-from pathlab.data import ImageData, load
-from pathlab.download import find_official, official_sets
+from pathlab.data.boxes import draw_boxes, paint_boxes
+from pathlab.data.download import find_official, official_sets
+from pathlab.data.sets import ImageData, load
+from pathlab.data.tissue import draw_split
 from pathlab.errors import UserError
-from pathlab.tissue import draw_split
 
 NUM_CLASSES = 9
 
@@ -17,7 +17,7 @@ class PrivateImages:
     """Images of one source.
 
     dataset: "synthetic" draws fresh stand-in images. "auto" is PathMNIST if it is in data_root,
-    else "synthetic". Anything else is a data set of nine classes as pathlab.data.load takes it;
+    else "synthetic". Anything else is a data set of nine classes as pathlab.data.sets.load takes;
     its images are public, so each is turned, mirrored and stained a little differently: a table of
     hashes is worthless, though a search for the nearest of the file's own images is not
     (docs/grader.md). Raises UserError for data that cannot be used.

@@ -19,7 +19,7 @@ sys.path.insert(0, str(REPO))
 @pytest.fixture(scope="session")
 def tissue_npz(tmp_path_factory) -> Path:
     """640 / 128 / 128 stand-in images in a compressed file of the MedMNIST layout."""
-    from pathlab.tissue import draw_split
+    from pathlab.data.tissue import draw_split
 
     arrays = {}
     for seed, (split, size) in enumerate({"train": 640, "val": 128, "test": 128}.items()):

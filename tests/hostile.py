@@ -688,7 +688,7 @@ attack(
     "read_grader",
     "reads the grader, the repository, other gradings, the results",
     tries("""
-for path in ("@REPO@/grader/checks.py", "@REPO@/pathlab/tissue.py", "@REPO@/README.md",
+for path in ("@REPO@/grader/checks.py", "@REPO@/pathlab/data/tissue.py", "@REPO@/README.md",
              "@CANARY@/canary.txt", "@DECOY@/submission/classification_models.py", "@RESULTS@",
              "/etc/shadow", "/root/.bashrc"):
     attempt(path, lambda: open(path, "rb").read(60))
@@ -698,7 +698,7 @@ for path in ("@REPO@", "@CANARY@", "@DECOY@", "/root/.ssh"):
         name for name in os.listdir(path) if not sys.prefix.startswith(f"{path}/{name}")
     ] or False)
 attempt("import", lambda: __import__("grader.checks"))
-attempt("import", lambda: __import__("pathlab.tissue"))
+attempt("import", lambda: __import__("pathlab.data.tissue"))
 """),
 )
 attack(
@@ -1332,7 +1332,7 @@ attack(
 
 def memorised(folder: Path, marks: Marks) -> None:
     """Answers for 3000 images that the stand-in may draw, by their bytes."""
-    from pathlab.tissue import draw_split
+    from pathlab.data.tissue import draw_split
 
     images, labels = draw_split(3000, 0)
     table = {
@@ -1402,7 +1402,7 @@ def solve():
 
 def bundled(text: str) -> Make:
     def make(folder: Path, marks: Marks) -> None:
-        shutil.copyfile(REPO / "pathlab/tissue.py", folder / "tissue.py")
+        shutil.copyfile(REPO / "pathlab/data/tissue.py", folder / "tissue.py")
         after(SOLVED + text)(folder, marks)
 
     return make

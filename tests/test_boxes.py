@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classification_dataset import to_tensor
-from pathlab.boxes import DIFFICULTIES, draw_boxes, paint_boxes
-from pathlab.data import load
+from pathlab.data.boxes import DIFFICULTIES, draw_boxes, paint_boxes
+from pathlab.data.sets import load
 from synthetic_data import (
     PathMNISTBoxDataset,
     SegmentationDataGenerator,

@@ -19,10 +19,10 @@ from classification_dataset import (
     create_pathmnist_dataloaders,
     to_tensor,
 )
-from pathlab import data as data_module
-from pathlab.augment import augment_gray, augment_tissue, random_flips_and_turns
-from pathlab.data import load
-from pathlab.download import OfficialSet, official_sets
+from pathlab.data import sets as data_module
+from pathlab.data.augment import augment_gray, augment_tissue, random_flips_and_turns
+from pathlab.data.download import OfficialSet, official_sets
+from pathlab.data.sets import load
 from pathlab.errors import UserError
 from pathlab.files import md5
 
@@ -91,7 +91,9 @@ def test_a_read_only_folder_is_left_alone(small_arrays, tmp_path):
 def test_processes_that_decode_at_the_same_time_all_succeed(tissue_npz, tmp_path):
     archive = tmp_path / "shared.npz"
     archive.write_bytes(tissue_npz.read_bytes())
-    code = f"from pathlab.data import load; print(load({str(archive)!r}).images['train'].sum())"
+    code = (
+        f"from pathlab.data.sets import load; print(load({str(archive)!r}).images['train'].sum())"
+    )
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code], cwd=REPO, env=environment(), stdout=subprocess.PIPE

@@ -9,10 +9,10 @@ import time
 import pytest
 from conftest import assert_user_error, run_script
 
-from pathlab import data as data_module
-from pathlab import download as download_module
-from pathlab.data import load
-from pathlab.download import OfficialSet, download, is_reachable
+from pathlab.data import download as download_module
+from pathlab.data import sets as data_module
+from pathlab.data.download import OfficialSet, download, is_reachable
+from pathlab.data.sets import load
 from pathlab.errors import UserError
 from pathlab.files import md5
 

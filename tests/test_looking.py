@@ -11,9 +11,9 @@ from conftest import REPO, environment, run_script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pathlab import plots
-from pathlab.evaluate import Predictions
-from pathlab.recipes import make_schedule
+from pathlab.training import plots
+from pathlab.training.evaluate import Predictions
+from pathlab.training.recipes import make_schedule
 
 
 def predictions(seed: int, n: int, k: int) -> Predictions:

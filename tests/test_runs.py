@@ -19,12 +19,12 @@ from conftest import assert_user_error, command, environment, hear_ctrl_c, run_s
 from safetensors.torch import load_file
 
 from classification_dataset import create_dataloaders
-from pathlab.cli import DEFAULTS
-from pathlab.data import load
+from pathlab.data.sets import load
 from pathlab.errors import UserError
 from pathlab.files import folder_written_atomically, make_next_folder, write_atomically
-from pathlab.recipes import EXPLORE
-from pathlab.run import Run
+from pathlab.training.cli import DEFAULTS
+from pathlab.training.recipes import EXPLORE
+from pathlab.training.run import Run
 
 resource = pytest.importorskip("resource", reason="limits and signals of a Unix system")
 

@@ -1,12 +1,12 @@
-"""Tests of the offline stand-in pictures, `pathlab.tissue`."""
+"""Tests of the offline stand-in pictures, `pathlab.data.tissue`."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pathlab import tissue
-from pathlab.tissue import CLASS_NAMES, SIZE, draw_split, draw_tissue
+from pathlab.data import tissue
+from pathlab.data.tissue import CLASS_NAMES, SIZE, draw_split, draw_tissue
 
 CLASSES = len(CLASS_NAMES)
 

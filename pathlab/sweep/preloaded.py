@@ -15,9 +15,3 @@ torch.optim.AdamW([parameter]).step()
 def plumbing() -> None:
     """What classification_main.py and segmentation_main.py use beside torch."""
     import sklearn.metrics  # noqa: F401
-
-    import pathlab.cli
-    import pathlab.evaluate
-    import pathlab.plots
-    import pathlab.run
-    import pathlab.training  # noqa: F401

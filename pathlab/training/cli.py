@@ -13,10 +13,10 @@ from pathlab.arguments import (
     positive_float,
     positive_int,
 )
-from pathlab.data import is_archive
+from pathlab.data.sets import is_archive
 from pathlab.errors import UserError
-from pathlab.recipes import MODELS, RECIPES, SCHEDULES
-from pathlab.run import CHECKPOINT, RESULTS, read_config
+from pathlab.training.recipes import MODELS, RECIPES, SCHEDULES
+from pathlab.training.run import CHECKPOINT, RESULTS, read_config
 
 DEFAULTS = {"model": "cnn", "dataset": "auto", "seed": 0, "recipe": "explore"}
 # Keywords of a model's __init__ that can be given as flags; None leaves them to the model.

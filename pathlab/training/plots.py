@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from pathlab.evaluate import Predictions
 from pathlab.files import write_atomically
+from pathlab.training.evaluate import Predictions
 
 BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"  # Okabe & Ito: told apart by everyone
 

@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from pathlab.errors import UserError
-from pathlab.recipes import make_schedule
-from pathlab.run import Run
+from pathlab.training.recipes import make_schedule
+from pathlab.training.run import Run
 
 
 def train(

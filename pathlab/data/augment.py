@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from pathlab.data import ImageData
+from pathlab.data.sets import ImageData
 
 Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pathlab import tissue
-from pathlab.download import (
+from pathlab.data import tissue
+from pathlab.data.download import (
     OfficialSet,
     download,
     find_official,

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch.utils.data import DataLoader
 
-from pathlab.data import ImageData
+from pathlab.data.sets import ImageData
 from pathlab.errors import UserError
 from pathlab.files import (
     make_folder,
@@ -23,7 +23,7 @@ from pathlab.files import (
     write_json,
     write_torch,
 )
-from pathlab.recipes import RECIPES
+from pathlab.training.recipes import RECIPES
 
 CHECKPOINT, BEST, CONFIG = "last.pt", "best.safetensors", "config.json"
 RUNS = Path("runs")
@@ -47,7 +47,7 @@ class Run:
     """Keeps a training in a folder; train_model calls `resume` once and `end_epoch` every epoch.
 
     folder: where; None takes the next free one of runs/TASK-MODEL-1, -2, ...
-    settings: what identifies the run (pathlab.cli.settle), kept in config.json together with the
+    settings: what identifies the run (cli.settle), kept in config.json together with the
         name, source and number of classes of `data`.
     metric: the history's list to maximise, "val_acc" or "val_iou".
 

@@ -1,0 +1,1 @@
+"""One training: its command line, recipe, device, run folder, scores and pictures."""
