@@ -113,7 +113,7 @@ def train_model(
     criterion: the loss; cross-entropy if None.
     schedule: the learning rate at step s is learning_rate * schedule(s); constant if None.
     patience: stop when val_acc has not improved for so many epochs; never if None.
-    run: a folder that keeps the training (pathlab.training.run). `run.resume` loads what it has, and
+    run: a folder that keeps the training (pathlab/training/run.py). `run.resume` loads what it has,
         `run.end_epoch` saves; both take (model, optimizer, scheduler, train_loader, history).
 
     Make the history with four empty lists, the optimizer, and a LambdaLR scheduler that is stepped
