@@ -688,7 +688,7 @@ attack(
     "read_grader",
     "reads the grader, the repository, other gradings, the results",
     tries("""
-for path in ("@REPO@/grader/checks.py", "@REPO@/pathlab/data/tissue.py", "@REPO@/README.md",
+for path in ("@REPO@/grader/checks/models.py", "@REPO@/pathlab/data/tissue.py", "@REPO@/README.md",
              "@CANARY@/canary.txt", "@DECOY@/submission/classification_models.py", "@RESULTS@",
              "/etc/shadow", "/root/.bashrc"):
     attempt(path, lambda: open(path, "rb").read(60))
@@ -1099,7 +1099,7 @@ attack(
     files(
         {
             **{f"{name}.py": ESCAPE for name in SHADOWS},
-            "grader/results.py": ESCAPE,
+            "autograde/results.py": ESCAPE,
             "grader/test_part1_classification.py": ESCAPE + "def test_names():\n    pass\n",
             CM: "raise RuntimeError('no models')\n",
         }

@@ -21,8 +21,8 @@ import pytest
 from conftest import REPO, hear_ctrl_c
 from hostile import ATTACKS, MODULES, Attack, Marks
 
-from grader import sandbox
-from grader.sandbox import Isolation
+from autograde.sandbox import start as sandbox
+from autograde.sandbox.start import Isolation
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 KINDS = (Isolation.BUBBLEWRAP, Isolation.LANDLOCK)

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 from conftest import REPO, environment
 
-from grader import checks
-from grader.feedback import Lost, explain
-from grader.handout import without_solutions
-from grader.students import digest_of
-from grader.submission import MAX_ABOUT, MAX_CHECKPOINT, take
+from autograde.course.handout import without_solutions
+from autograde.course.roster import digest_of
+from autograde.feedback import Lost, explain
+from autograde.submission import MAX_ABOUT, MAX_CHECKPOINT, take
+from grader.checks import models as checks
 
 BLANKS = (
     "classification_models.py",
