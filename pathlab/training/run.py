@@ -75,7 +75,8 @@ class Run:
         self.config = {**settings, **about}
         # One entry an epoch: the rate after its last step, its training and validation time.
         self.log: dict[str, list[float]] = {"learning_rate": [], "seconds": []}
-        self.step_losses: list[float] = []  # one entry a training step
+        self.step_losses: list[float] = []  # one entry a training step, of finished epochs
+        self.epoch_losses: list[torch.Tensor] = []  # the same of the epoch that runs
         self.earlier_seconds = 0.0  # spent before this process took the run over
         make_folder(self.folder)
         remove_leftovers(self.folder)
@@ -115,7 +116,7 @@ class Run:
                 model.load_state_dict(state["weights"])
                 optimizer.load_state_dict(state["optimizer"])
                 scheduler.load_state_dict(state["scheduler"])
-                train_loader.sampler.epoch = state["batches_epoch"]
+                train_loader.sampler.set_epoch(state["batches_epoch"])
                 _set_random_state(state["random"])
                 history.update(state["history"])
                 self.log, self.step_losses = state["log"], state["step_losses"]
@@ -135,6 +136,9 @@ class Run:
         self._epoch_began = now
         if not all(math.isfinite(values[-1]) for values in history.values()):
             raise FloatingPointError("the validation loss is not a finite number")
+        if self.epoch_losses:
+            self.step_losses += torch.stack(self.epoch_losses).tolist()
+            self.epoch_losses = []
         values = history[self.metric]
         if self.config["keep"] == "last" or values[-1] > max(values[:-1], default=-math.inf):
             self._write_weights(model)
@@ -262,7 +266,7 @@ class _Recorded(torch.nn.Module):
     def forward(self, predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         loss = self.criterion(predictions, targets)
         if loss.requires_grad:  # training; validation records no gradients
-            self.run.step_losses.append(loss.item())
+            self.run.epoch_losses.append(loss.detach())  # still on the device: no wait
         return loss
 
 
