@@ -14,7 +14,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pathlab.data.patterns import SIZE, Array, Rng, cells, frame, noise, nuclei, soft, stripes, uniform
+from pathlab.data.patterns import (
+    SIZE,
+    Array,
+    Rng,
+    cells,
+    frame,
+    noise,
+    nuclei,
+    soft,
+    stripes,
+    uniform,
+)
 
 CLASS_NAMES = (
     "adipose",
