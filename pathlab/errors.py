@@ -1,4 +1,4 @@
-"""The one way to report a mistake that the user can mend: a message, exit code 2, no traceback."""
+"""The one way to report a mistake that the user can fix: a message, exit code 2, no traceback."""
 
 import difflib
 import signal
@@ -51,6 +51,6 @@ def check_interrupt() -> None:
         raise KeyboardInterrupt
 
 
-def _raise_interrupt(signum, frame):
+def _raise_interrupt(signum: int, frame: object) -> None:
     _interrupted.set()
     raise KeyboardInterrupt

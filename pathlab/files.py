@@ -50,24 +50,24 @@ def file_written_atomically(path: Path) -> Iterator[Callable[[bytes], object]]:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` by a file with these bytes, or leave it exactly as it was.
 
-    Raises as file_written_atomically.
+    Raises UserError as file_written_atomically does.
     """
     with file_written_atomically(path) as write:
         write(data)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON, atomically. Raises as write_atomically."""
+    """Write a value as indented JSON, atomically. Raises UserError as write_atomically does."""
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_torch(path: Path, value: object) -> None:
-    """torch.save, atomically. Raises as write_atomically."""
+    """Write a value as torch.save does, atomically. Raises UserError as write_atomically does."""
     import torch  # here, since the grader and the dispatcher write files too and do without it
 
     buffer = io.BytesIO()
     torch.save(value, buffer)
-    write_atomically(path, buffer.getbuffer())
+    write_atomically(path, buffer.getvalue())
 
 
 @contextlib.contextmanager
@@ -94,7 +94,7 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock that belongs to `path`; other processes wait. A killed holder lets go of it.
+    """Hold the lock that belongs to `path`; other processes wait. A killed process releases it.
 
     The lock is an empty hidden file beside `path`, which stays there. Without `wait`, raises
     UserError where another process holds it.
@@ -104,7 +104,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(f"another process is working in {path}; wait for its end.") from None
+        raise UserError(f"another process is working in {path}; wait for it to finish.") from None
     try:
         yield
     finally:

@@ -23,7 +23,7 @@ from pathlab.data.sets import load
 from pathlab.errors import UserError
 from pathlab.files import folder_written_atomically, make_next_folder, write_atomically
 from pathlab.training.cli import DEFAULTS
-from pathlab.training.recipes import EXPLORE
+from pathlab.training.recipes import RECIPES
 from pathlab.training.run import Run
 
 resource = pytest.importorskip("resource", reason="limits and signals of a Unix system")
@@ -170,7 +170,8 @@ def test_a_segmentation_run(tissue_npz, tmp_path):
 def test_the_kept_weights_are_those_of_the_right_epoch(keep, epoch, tissue_npz, tmp_path):
     """Driven by hand: the metric is best in the second of four epochs, and tied in the third."""
     data = load(str(tissue_npz))
-    settings = {**DEFAULTS, **EXPLORE, "task": "classification", "model": "linear", "keep": keep}
+    settings = {**DEFAULTS, **RECIPES["classification"]["explore"], "task": "classification"}
+    settings |= {"model": "linear", "keep": keep}
     run = Run(tmp_path / "run", settings, data, metric="val_acc")
     loader = create_dataloaders(data)[0]
     model = torch.nn.Linear(1, 1, bias=False)

@@ -1,4 +1,4 @@
-"""Random changes of whole batches that leave the label true. Used by `--recipe best`."""
+"""Random changes of whole batches that keep the label right. Used by `--recipe best`."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,8 @@ Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
 def augmentation_for(data: ImageData) -> Augmentation:
-    """Tissue in colour has no up or down; a gray image (X-ray, CT, ultrasound) has."""
+    """The augmentation for a data set: coloured tissue has no up or down, a gray image (X-ray, CT,
+    ultrasound) has."""
     return augment_gray if data.is_gray else augment_tissue
 
 
