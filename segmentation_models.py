@@ -1,7 +1,7 @@
 """Part 2: four segmenters that find a box on a 28x28 tissue image, and the ways to score a mask.
 
-Every model takes images float32 [B, 3, 28, 28] and answers probabilities float32 [B, 1, 28, 28]:
-how likely each pixel belongs to the box. The sigmoid is inside the model.
+Every model takes images float32 [B, 3, 28, 28] and returns probabilities float32 [B, 1, 28, 28]:
+how likely each pixel is to belong to the box. The sigmoid is inside the model.
 
 What you write stands between ### BEGIN SOLUTION and ### END SOLUTION.
 """
@@ -140,7 +140,7 @@ class TinyUNet(nn.Module):
 
     Keywords that segmentation_main.py can set (`--kernel-size`, `--no-skips`): the size of all
     two_convolutions, and skips=False, which puts zeros in the place of the encoder's features: the
-    same network with nothing to see there.
+    same network without what the skips carry.
     """
 
     def __init__(

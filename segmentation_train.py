@@ -27,11 +27,11 @@ def train_segmentation_epoch(
 ) -> tuple[float, float]:
     """Train for one epoch, or for `max_steps` batches if that is less.
 
-    A batch is a dict with `image` [B, 3, 28, 28] and `mask` [B, 1, 28, 28]; the model answers
+    A batch is a dict with `image` [B, 3, 28, 28] and `mask` [B, 1, 28, 28]; the model returns
     probabilities [B, 1, 28, 28]. Otherwise as classification_train.train_epoch.
 
     Raises FloatingPointError if a probability is not finite, before the loss is computed (BCELoss
-    takes nothing outside of [0, 1]). Returns (loss, IoU): means over all images seen, IoU in
+    accepts nothing outside of [0, 1]). Returns (loss, IoU): means over all images seen, IoU in
     [0, 1]. A batch that is smaller than the others counts less.
     """
     ### BEGIN SOLUTION

@@ -439,6 +439,6 @@ def test_the_stand_in_is_drawn_once_and_announced(tmp_path, monkeypatch, capsys)
 
 def test_loaders_are_standard_ones(tissue_npz):
     data = load(str(tissue_npz))
-    loader = batch_loader(ImageDataset(data.images["val"], data.labels["val"]), 50, shuffle=False)
+    loader = batch_loader(ImageDataset(data.images["train"], data.labels["train"]), "val", 300)
     assert len(loader) == 3
-    assert [len(labels) for _, labels in loader] == [50, 50, 28]
+    assert [len(labels) for _, labels in loader] == [300, 300, 40]
