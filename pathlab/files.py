@@ -131,13 +131,9 @@ def make_next_folder(path: Path) -> Path:
     number = 1
     while True:
         folder = path.with_name(f"{path.name}-{number}")
-        try:
-            with _told(folder):
-                folder.mkdir(parents=True)
+        with _told(folder), contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
             return folder
-        except UserError as error:
-            if not isinstance(error.__cause__, FileExistsError):
-                raise
         number += 1
 
 

@@ -156,6 +156,41 @@ def test_the_run_folder_holds_what_the_contract_names(tissue_npz, tmp_path):
     assert max(float(row["val_acc"]) for row in rows) == results["best_val_acc"]
 
 
+WITHOUT_UNIX = """
+import os, runpy, select, signal, sys
+import matplotlib.pyplot, sklearn.metrics, torch  # they know their system by sys.platform
+for name in ("fcntl", "resource", "pwd", "grp"):
+    sys.modules[name] = None
+for module, names in (
+    (os, ("fork", "forkpty", "killpg", "setsid", "getuid", "geteuid")),
+    (select, ("poll", "epoll")),
+    (signal, [n for n in dir(signal) if n.startswith("SIG") and n not in ("SIGINT", "SIGTERM",
+        "SIG_DFL", "SIG_IGN", "SIGABRT", "SIGFPE", "SIGILL", "SIGSEGV")]),
+):
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
+sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_training_needs_nothing_that_windows_lacks(tissue_npz, tmp_path):
+    """No fork, no fcntl, no select.poll, and no signals but those that Windows has."""
+    script = command("classification_main.py")
+    arguments = ("--model", "linear", "--dataset", str(tissue_npz), "--max-steps", "2")
+    done = subprocess.run(
+        [script[0], "-c", WITHOUT_UNIX, *script[1:], *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "classification-linear-1" / "results.json").is_file()
+
+
 def test_a_segmentation_run(tissue_npz, tmp_path):
     arguments = ("--model", "linear", "--dataset", tissue_npz, "--max-steps", "3")
     done = run_script("segmentation_main.py", *arguments, cwd=tmp_path)
