@@ -81,8 +81,8 @@ class Batches(Sampler):
     order, given by (seed, epoch) alone. A last batch that would be smaller is left out then, unless
     it is the only one.
 
-    Every pass begins the next epoch by itself; `set_epoch` says which one (as that of PyTorch's
-    DistributedSampler), so that an interrupted training can be continued.
+    Every pass moves on to the next epoch. `set_epoch` (as in PyTorch's DistributedSampler) says
+    which one comes next, so that an interrupted training can be continued.
     """
 
     def __init__(self, size: int, batch_size: int, shuffle: bool, seed: int = 0):

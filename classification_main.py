@@ -25,6 +25,7 @@ from pathlab.training.run import Run
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The flags that both mains share, and those of this one."""
     parser = common_parser("classification")
     parser.add_argument(
         "--augment",
@@ -36,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Train, test the kept weights, and leave figures and pictures in the run's folder."""
     started = time.perf_counter()
     args = build_parser().parse_args(argv)
     settings, folder = resolve_settings(args, "classification")

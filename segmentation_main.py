@@ -27,6 +27,7 @@ from synthetic_data import create_box_dataloaders
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The flags that both mains share, and those of this one."""
     parser = common_parser("segmentation")
     parser.add_argument(
         "--difficulty",
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Train, test the kept weights, and leave figures and pictures in the run's folder."""
     started = time.perf_counter()
     args = build_parser().parse_args(argv)
     settings, folder = resolve_settings(args, "segmentation")

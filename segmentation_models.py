@@ -139,8 +139,8 @@ class TinyUNet(nn.Module):
     al., 2017).
 
     Keywords that segmentation_main.py can set (`--kernel-size`, `--no-skips`): the size of all
-    two_convolutions, and skips=False, which puts zeros in the place of the encoder's features: the
-    same network without what the skips carry.
+    two_convolutions, and skips=False, which replaces the encoder's features by zeros: the same
+    network without what the skips carry.
     """
 
     def __init__(
@@ -259,7 +259,7 @@ class DiceLoss(nn.Module):
 class CombinedLoss(nn.Module):
     """bce_weight * binary cross-entropy + dice_weight * DiceLoss.
 
-    Cross-entropy judges each pixel by itself, Dice the overlap as a whole. The predictions are
+    Cross-entropy scores each pixel separately, Dice the overlap as a whole. The predictions are
     probabilities already, so this is BCE, not BCE-with-logits.
     """
 

@@ -42,10 +42,10 @@ def run_command(main: Callable[[], int | None]) -> None:
 
 
 def check_interrupt() -> None:
-    """Raises KeyboardInterrupt if one was asked for and got lost.
+    """Raise KeyboardInterrupt if there was one that got lost.
 
     Python ignores what is raised inside a finalizer or a callback of the garbage collector, Ctrl-C
-    included. Long loops that run for hours ask here.
+    included. Loops that run for hours call this.
     """
     if _interrupted.is_set():
         raise KeyboardInterrupt

@@ -17,7 +17,7 @@ from pathlab.errors import UserError
 
 @contextlib.contextmanager
 def file_written_atomically(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """A function that takes the file's bytes, piece by piece; on success they become `path`.
+    """Yield a function that writes the file's next bytes; on success they become `path`.
 
     The bytes go to a temporary file beside it, reach the disk (fsync), and are renamed. If anything
     goes wrong, `path` is exactly as it was. Raises UserError for a full disk, a missing right, or
@@ -25,22 +25,22 @@ def file_written_atomically(path: Path) -> Iterator[Callable[[bytes], object]]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with _told(path):
+        with _explain_os_error(path):
             file = open(temporary, "wb")  # noqa: SIM115  (closed below, before the renaming)
 
         def write(data: bytes) -> None:
-            with _told(path):
+            with _explain_os_error(path):
                 file.write(data)
 
         try:
             yield write
-            with _told(path):
+            with _explain_os_error(path):
                 file.flush()
                 os.fsync(file.fileno())
         finally:
             with contextlib.suppress(OSError):  # flushed above, or failed before
                 file.close()
-        with _told(path):
+        with _explain_os_error(path):
             os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
@@ -72,13 +72,13 @@ def write_torch(path: Path, value: object) -> None:
 
 @contextlib.contextmanager
 def folder_written_atomically(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill; on success it becomes `path`, replacing what was there.
+    """Yield a temporary folder to fill; on success it becomes `path`, replacing what was there.
 
-    If anything goes wrong, nothing of it stays. Raises UserError for an OSError. Where several
+    If anything goes wrong, nothing of it is left. Raises UserError for an OSError. Where several
     processes may want the same folder, hold `locked(path)` meanwhile.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _told(path):
+    with _explain_os_error(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
@@ -116,7 +116,7 @@ def make_folder(path: Path) -> None:
 
     Raises UserError otherwise.
     """
-    with _told(path):
+    with _explain_os_error(path):
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-test.{os.getpid()}.{threading.get_ident()}.tmp"
         probe.touch()
@@ -131,7 +131,7 @@ def make_next_folder(path: Path) -> Path:
     number = 1
     while True:
         folder = path.with_name(f"{path.name}-{number}")
-        with _told(folder), contextlib.suppress(FileExistsError):
+        with _explain_os_error(folder), contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
         number += 1
@@ -153,7 +153,7 @@ def md5(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _explain_os_error(path: Path) -> Iterator[None]:
     """Turn an OSError into a UserError about `path`."""
     try:
         yield

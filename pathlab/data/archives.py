@@ -61,14 +61,14 @@ def _read_archive(
     except OSError as error:
         raise UserError(f"{path} cannot be opened: {error.strerror}.") from error
     if strict and official and found_md5 != official.md5:
-        raise _damaged(path, "its MD5 is wrong", found_md5, official)
+        raise _damage_error(path, "its MD5 is wrong", found_md5, official)
     try:
         with zipfile.ZipFile(path):  # np.load would accept a bare .npy too
             archive = np.load(path, allow_pickle=False)
         with archive:
             arrays = {name: archive[name] for name in archive.files if name in ARRAYS}
     except _DAMAGE as error:
-        raise _damaged(path, f"it cannot be read: {error}", found_md5, official) from error
+        raise _damage_error(path, f"it cannot be read: {error}", found_md5, official) from error
     _check_layout(arrays, path)
     for name, array in arrays.items():
         if name.endswith("labels"):
@@ -99,7 +99,9 @@ def _read_stamp(folder: Path) -> dict:
         return {}
 
 
-def _damaged(path: Path, reason: str, found_md5: str, official: OfficialSet | None) -> UserError:
+def _damage_error(
+    path: Path, reason: str, found_md5: str, official: OfficialSet | None
+) -> UserError:
     """The error for a damaged archive. An official file is set aside to make room for a new one."""
     expected, advice = "(not published)", "Get the file again from where you got it."
     if official:

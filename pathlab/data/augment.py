@@ -33,7 +33,7 @@ def augment_tissue(images: torch.Tensor, generator: torch.Generator) -> torch.Te
 def augment_gray(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Gray images, repeated to float32 [B, 3, 28, 28] in [-1, 1] -> the same shape and range.
 
-    As if the picture were taken again on another machine: another position, sharpness, exposure
+    As if the picture had been taken on another machine: another position, sharpness, exposure
     and noise.
     """
     images = images[:, :1]  # the three channels are the same

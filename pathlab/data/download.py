@@ -33,8 +33,8 @@ class OfficialSet:
 
 @cache
 def _table() -> dict[str, dict]:
-    """`medmnist.INFO`, loaded by itself: importing the whole package takes over a second, since
-    that imports pandas, scikit-learn and scikit-image."""
+    """`medmnist.INFO`, loaded without the package, which takes over a second to import, since it
+    imports pandas, scikit-learn and scikit-image."""
     package = importlib.util.find_spec("medmnist")
     if package is None or package.origin is None:
         raise UserError("the package medmnist is missing: pip install -r requirements.txt")
@@ -72,8 +72,8 @@ def find_official(official: OfficialSet, data_root: Path) -> Path | None:
 def is_reachable(url: str) -> bool:
     """Whether the server has the file, known within PROBE_SECONDS.
 
-    A thread asks, and is left behind if it hangs: looking up a host's name can take longer than any
-    time-out that Python can set.
+    The request is made in a thread, which is abandoned if it hangs: looking up a host's name can
+    take longer than any time-out that Python can set.
     """
     found: list[bool] = []
 

@@ -36,7 +36,7 @@ def train(
                 train_loader,
                 val_loader,
                 *budget,
-                criterion=run.recorded(criterion),
+                criterion=run.record_losses(criterion),
                 schedule=make_schedule(settings["schedule"], steps * settings["epochs"]),
                 patience=settings["patience"],
                 run=run,

@@ -69,7 +69,7 @@ def confusion_matrix(test: Predictions, class_names: Sequence[str], save_path: P
         if counts[row, column]:
             color = "white" if share[row, column] > 0.5 else "black"
             axis.text(column, row, str(counts[row, column]), ha="center", va="center", color=color)
-    names = [_wrapped(name) for name in class_names]
+    names = [_wrap(name) for name in class_names]
     axis.set_xticks(range(k), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=9)
     axis.set_yticks(range(k), names, fontsize=9)
     axis.set(xlabel="predicted", ylabel="true", title=f"{test.part} accuracy {test.accuracy:.3f}")
@@ -113,9 +113,7 @@ def worst_mistakes(
     for axis, index in zip(axes.flat, worst, strict=False):
         axis.imshow(images[index], cmap="gray", vmin=0, vmax=255)
         true, guess = class_names[test.labels[index]], class_names[test.predicted[index]]
-        axis.set_title(
-            f"{_wrapped(guess)} {confidence[index]:.0%}\nis {_wrapped(true)}", fontsize=8
-        )
+        axis.set_title(f"{_wrap(guess)} {confidence[index]:.0%}\nis {_wrap(true)}", fontsize=8)
     figure.suptitle(f"Most confident of {len(wrong)} mistakes in {len(test.labels)} test images")
     show(figure, save_path)
 
@@ -169,7 +167,7 @@ def _draw_grid(rows: Sequence[torch.Tensor], names: Sequence[str]) -> tuple[plt.
     return figure, axes
 
 
-def _wrapped(name: str) -> str:
+def _wrap(name: str) -> str:
     """A long class name on two lines, broken at the space nearest its middle."""
     spaces = [i for i, character in enumerate(name) if character == " "]
     if len(name) <= 18 or not spaces:

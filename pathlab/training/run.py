@@ -94,9 +94,9 @@ class Run:
             flush=True,
         )
 
-    def recorded(self, criterion: nn.Module) -> nn.Module:
+    def record_losses(self, criterion: nn.Module) -> nn.Module:
         """The same loss, which also keeps its value at every training step, for the curves."""
-        return _Recorded(criterion, self)
+        return _RecordingLoss(criterion, self)
 
     def resume(
         self,
@@ -227,7 +227,7 @@ class Run:
         write_atomically(self.folder / METRICS, text.getvalue().encode())
 
 
-class _Recorded(nn.Module):
+class _RecordingLoss(nn.Module):
     def __init__(self, criterion: nn.Module, run: Run):
         super().__init__()
         self.criterion, self.run = criterion, run
