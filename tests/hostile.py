@@ -8,7 +8,6 @@ and no signal to anybody but the parent.
 
 import json
 import os
-import shutil
 import socket
 import stat
 import struct
@@ -1402,7 +1401,9 @@ def solve():
 
 def bundled(text: str) -> Make:
     def make(folder: Path, marks: Marks) -> None:
-        shutil.copyfile(REPO / "pathlab/data/tissue.py", folder / "tissue.py")
+        for name in ("tissue.py", "patterns.py"):
+            code = (REPO / "pathlab/data" / name).read_text()
+            (folder / name).write_text(code.replace("pathlab.data.patterns", "patterns"))
         after(SOLVED + text)(folder, marks)
 
     return make

@@ -32,7 +32,7 @@ STEPS = "steps = len(train_loader) if max_steps is None else min(max_steps, len(
 ZERO, BACK, STEP = "optimizer.zero_grad()\n", "loss.backward()\n", "optimizer.step()\n"
 IN_ORDER = "        optimizer.zero_grad()\n        loss.backward()\n        optimizer.step()\n"
 NO_GRAD = "@torch.no_grad()\ndef validate_"
-LOSS_HERE = "total_loss += loss.item() * len(labels)"
+LOSS_HERE = "total_loss += value * len(labels)"
 MASK_IOU = "total_iou += calculate_iou(predicted.detach(), masks) * len(images)"
 VAL_LOSS = "total_loss += criterion(logits.float(), labels).item() * len(labels)"
 TRAIN_END = (

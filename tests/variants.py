@@ -495,7 +495,7 @@ CAUTIOUS = [  # counters as tensors, enumerate and break, no bar
         "    for step, (images, labels) in enumerate(train_loader):\n"
         "        if step == max_steps:\n            break\n",
     ),
-    ("total_loss += loss.item() * len(labels)", "total_loss += loss.detach() * len(labels)"),
+    ("total_loss += value * len(labels)", "total_loss += loss.detach() * len(labels)"),
     (
         "        total_correct += (logits.argmax(dim=1) == labels).sum().item()\n"
         "        bar.set_post"
