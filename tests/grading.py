@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +26,25 @@ MODULES = (
 )
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 
-# What attacks look for. As marks of the attacks' texts (@CHECKS@), these stand in hostile/made.py.
-TRUSTED_SOURCES = ("grader/checks.py", "pathlab/data/tissue.py", "README.md")
+# What attacks know of the grader, as marks of their texts: @ANSWERS@.
+INSIDE = {
+    "GRADER": "grader",  # the folder of trusted code
+    "GRADER_SOURCE": "grader/checks.py",  # some of it
+    "GRADER_MODULE": "grader.checks",
+    "DATA_SOURCE": "pathlab/data/tissue.py",  # where the stand-in's labels come from
+    "DATA_MODULE": "pathlab.data.tissue",
+    # The worker's own files, and what lies beside the submission's copy (sys.argv[2] of a worker).
+    "TOOLS": "tools",
+    "WORKER_FILE": "worker.py",
+    "PROTOCOL_FILE": "protocol.py",
+    "CHECKPOINTS": "checkpoints",
+    # Names inside of the worker, which is its process' __main__.
+    "PROTOCOL": "protocol",  # the module that reads and writes messages
+    "OPERATIONS": "OPS",  # a dict of what the trusted side can ask for
+    "TO_ARRAYS": "arrays_of",  # the function through which all tensors leave
+    "ANSWERS": "ANSWERS",  # the file descriptor of the replies
+    "REQUEST": "request",  # a local variable of the function that replies: ({"id": ...}, arrays)
+}
 
 
 class GradedTest(NamedTuple):
@@ -56,13 +74,15 @@ def graded_tests() -> dict[str, GradedTest]:
         }
 
 
-def command(submission: Path, results: Path, numbers: list[str] | None, *options: str) -> list[str]:
+def command(
+    submission: Path, results: Path, numbers: Sequence[str] | None, *options: str
+) -> list[str]:
     """A grading of these tests, or of all, as an instructor would call it."""
     nodes = [graded_tests()[number].node for number in numbers] if numbers else ["grader"]
     return [*PYTEST, *nodes, "--submission", str(submission), "--results", str(results), *options]
 
 
-def grade(folder: Path, numbers: list[str] | None = None) -> dict[str, dict]:
+def grade(folder: Path, numbers: Sequence[str] | None = None) -> dict[str, dict]:
     """The tests of results.json by number, from a fast grading of these tests, or of all."""
     results = folder.with_suffix(".json")
     done = subprocess.run(
