@@ -17,7 +17,7 @@ from classification_train import train_model
 from pathlab.arguments import below_one
 from pathlab.data.sets import load
 from pathlab.errors import run_command
-from pathlab.training.cli import common_parser, make_model, settle
+from pathlab.training.cli import build_model, common_parser, resolve_settings
 from pathlab.training.device import make_deterministic, pick_device
 from pathlab.training.evaluate import predict
 from pathlab.training.loop import train
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     args = build_parser().parse_args(argv)
-    settings, folder = settle(args, "classification")
+    settings, folder = resolve_settings(args, "classification")
     device = pick_device(settings["device"])
     make_deterministic(settings["seed"])
 
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         augment=settings["augment"],
         seed=settings["seed"],
     )
-    model = make_model(get_model, settings, num_classes=data.num_classes).to(device)
+    model = build_model(get_model, settings, num_classes=data.num_classes).to(device)
     run = Run(folder, settings, data, metric="val_acc")
     run.announce(count_parameters(model), device)
 

@@ -113,8 +113,9 @@ def train_model(
     criterion: the loss; cross-entropy if None.
     schedule: the learning rate at step s is learning_rate * schedule(s); constant if None.
     patience: stop when val_acc has not improved for so many epochs; never if None.
-    run: a folder that keeps the training (pathlab.training.run). `run.resume` loads what it has, and
-        `run.end_epoch` saves; both take (model, optimizer, scheduler, train_loader, history).
+    run: a folder that keeps the training (pathlab.training.run). `run.resume` loads what it
+        has, and `run.end_epoch` saves; both take (model, optimizer, scheduler, train_loader,
+        history).
 
     Make the history with four empty lists, the optimizer, and a LambdaLR scheduler that is stepped
     with every batch. If there is a run, let it resume once: it may load the state of an interrupted

@@ -13,7 +13,7 @@ from pathlab.arguments import positive_int
 from pathlab.data.boxes import DIFFICULTIES
 from pathlab.data.sets import load
 from pathlab.errors import run_command
-from pathlab.training.cli import common_parser, make_model, settle
+from pathlab.training.cli import build_model, common_parser, resolve_settings
 from pathlab.training.device import make_deterministic, pick_device
 from pathlab.training.loop import train
 from pathlab.training.run import Run
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     args = build_parser().parse_args(argv)
-    settings, folder = settle(args, "segmentation")
+    settings, folder = resolve_settings(args, "segmentation")
     device = pick_device(settings["device"])
     make_deterministic(settings["seed"])
 
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         difficulty=settings["difficulty"],
         seed=settings["seed"],
     )
-    model = make_model(get_segmentation_model, settings).to(device)
+    model = build_model(get_segmentation_model, settings).to(device)
     run = Run(folder, settings, data, metric="val_iou")
     run.announce(count_parameters(model), device)
 

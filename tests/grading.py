@@ -15,8 +15,8 @@ from typing import NamedTuple
 import pytest
 from conftest import REPO, environment
 
-from grader import sandbox
-from grader.sandbox import Isolation
+from autograde.sandbox import start as sandbox
+from autograde.sandbox.start import Isolation
 
 MODULES = (
     "classification_models.py",
@@ -26,23 +26,25 @@ MODULES = (
 )
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 
-# What attacks know of the grader, as marks of their texts: @ANSWERS@.
+# What --fast leaves out, and what needs a checkpoint: not passed by modules alone.
+NOT_FAST = {"1.11", "1.12", "1.13", "2.13", "2.14", "2.15", "2.16", "3.1"}
+
+# What attacks know of the grader, as marks of their texts: @REPLIES@.
 INSIDE = {
-    "GRADER": "grader",  # the folder of trusted code
-    "GRADER_SOURCE": "grader/checks.py",  # some of it
-    "GRADER_MODULE": "grader.checks",
+    "TRUSTED_FOLDERS": "autograde grader",
+    "TRUSTED_SOURCE": "grader/checks/models.py",
+    "TRUSTED_MODULE": "grader.checks.models",
     "DATA_SOURCE": "pathlab/data/tissue.py",  # where the stand-in's labels come from
     "DATA_MODULE": "pathlab.data.tissue",
-    # The worker's own files, and what lies beside the submission's copy (sys.argv[2] of a worker).
+    # Beside the submission's copy, which is sys.argv[2] of a worker.
     "TOOLS": "tools",
-    "WORKER_FILE": "worker.py",
-    "PROTOCOL_FILE": "protocol.py",
+    "WORKER_FILES": "worker.py protocol.py registry.py operations.py",
     "CHECKPOINTS": "checkpoints",
-    # Names inside of the worker, which is its process' __main__.
-    "PROTOCOL": "protocol",  # the module that reads and writes messages
-    "OPERATIONS": "OPS",  # a dict of what the trusted side can ask for
-    "TO_ARRAYS": "arrays_of",  # the function through which all tensors leave
-    "ANSWERS": "ANSWERS",  # the file descriptor of the replies
+    # Inside of the worker.
+    "PROTOCOL": 'sys.modules["protocol"]',  # reads and writes messages
+    "OPERATIONS": 'sys.modules["registry"].OPERATIONS',  # what can be requested, by name
+    "TO_ARRAYS": 'sys.modules["operations"].arrays_of',  # all tensors leave through it
+    "REPLIES": 'sys.modules["registry"].REPLIES',  # a file descriptor
     "REQUEST": "request",  # a local variable of the function that replies: ({"id": ...}, arrays)
 }
 
@@ -52,26 +54,24 @@ class GradedTest(NamedTuple):
 
     node: str  # pytest's id
     points: float
-    trains: bool  # left out by --fast
 
 
 @functools.cache
 def graded_tests() -> dict[str, GradedTest]:
     """The graded tests by number, as pytest collects them."""
     with tempfile.TemporaryDirectory() as folder:
-        listed = Path(folder) / "graded.json"
-        here = str(Path(__file__).parent)
+        listed, results = Path(folder) / "listed.json", Path(folder) / "results.json"
         subprocess.run(
-            [*PYTEST, "-p", "list_graded", "grader", "--collect-only", "-q"],
+            [*PYTEST, "-p", "list_graded", "grader", "--collect-only", "--results", str(results)],
             cwd=REPO,
-            env=environment(PYTHONPATH=here, GRADED_TESTS=str(listed)),
+            env=environment(PYTHONPATH=str(Path(__file__).parent), GRADED_TESTS=str(listed)),
             check=True,
             capture_output=True,
             timeout=120,
         )
-        return {
-            number: GradedTest(**test) for number, test in json.loads(listed.read_text()).items()
-        }
+        nodes = json.loads(listed.read_text())
+        tests = json.loads(results.read_text())["tests"]
+    return {t["number"]: GradedTest(nodes[t["number"]], t["max_score"]) for t in tests}
 
 
 def command(

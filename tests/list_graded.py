@@ -1,4 +1,4 @@
-"""A pytest plugin: write the graded tests that were collected, by number, to $GRADED_TESTS."""
+"""A pytest plugin: write the ids of the graded tests, by number, to the file $GRADED_TESTS."""
 
 import json
 import os
@@ -6,10 +6,6 @@ from pathlib import Path
 
 
 def pytest_collection_finish(session):
-    listed = {}
-    for item in session.items:
-        mark = item.get_closest_marker("graded")
-        if mark:
-            trains = "unless_fast" in item.fixturenames
-            listed[mark.args[0]] = {"node": item.nodeid, "points": mark.args[2], "trains": trains}
+    marks = ((item.get_closest_marker("graded"), item.nodeid) for item in session.items)
+    listed = {mark.args[0]: node for mark, node in marks if mark}
     Path(os.environ["GRADED_TESTS"]).write_text(json.dumps(listed))

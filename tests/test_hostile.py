@@ -109,7 +109,8 @@ class Scene:
         expected = {"canary.txt"}
         found += [f"new {p}" for p in (self.root / "canary").iterdir() if p.name not in expected]
         found += [f"changed {path}" for path in self.outside if path.read_text() != SECRET]
-        for folder in (Path("/tmp"), Path("/dev/shm"), Path("/var/tmp"), REPO / INSIDE["GRADER"]):
+        trusted = [REPO / name for name in INSIDE["TRUSTED_FOLDERS"].split()]
+        for folder in (Path("/tmp"), Path("/dev/shm"), Path("/var/tmp"), *trusted):
             found += [f"left {p}" for p in folder.glob(f"*{self.token}*") if p != self.root]
         for one in self.sockets:
             try:
@@ -205,7 +206,7 @@ def test_attack(kind: Isolation, attack: Attack, scene: Scene):
 def test_what_the_attacks_aim_at_is_there(kind: Isolation, scene: Scene):
     """Or else those that look for it would be harmless by mistake."""
     skip_without(kind)
-    assert (REPO / INSIDE["GRADER_SOURCE"]).is_file() and (REPO / INSIDE["DATA_SOURCE"]).is_file()
+    assert (REPO / INSIDE["TRUSTED_SOURCE"]).is_file() and (REPO / INSIDE["DATA_SOURCE"]).is_file()
     aim = Text("instead", (CM,), [SNIPPETS["messages"], AIMS])
     aim.write(scene.submission, scene.marks)
     process = scene.start(scene.submission, ["1.1"], "--fast", f"--isolation={kind.value}")
@@ -214,16 +215,16 @@ def test_what_the_attacks_aim_at_is_there(kind: Isolation, scene: Scene):
 
 
 AIMS = """
-here, worker = os.path.dirname(sys.argv[2]), sys.modules["__main__"]
+above = os.path.dirname(sys.argv[2])
 found = {
-    "operations": isinstance(worker.@OPERATIONS@, dict),
-    "to arrays": callable(worker.@TO_ARRAYS@),
-    "replies": os.fstat(ANSWERS) is not None,
+    "operations": isinstance(@OPERATIONS@, dict),
+    "to arrays": callable(@TO_ARRAYS@),
+    "replies": REPLIES > 2 and os.fstat(REPLIES),
     "request": "id" in request_of(sys._getframe())[0],
-    "protocol": callable(sys.modules["@PROTOCOL@"].encode),
-    "worker's file": os.path.isfile(here + "/@TOOLS@/@WORKER_FILE@"),
-    "protocol's file": os.path.isfile(here + "/@TOOLS@/@PROTOCOL_FILE@"),
+    "protocol": callable(@PROTOCOL@.encode),
 }
+for name in "@WORKER_FILES@".split():
+    found[name] = os.path.isfile(f"{above}/@TOOLS@/{name}")
 text = f"missing: {[name for name in found if not found[name]]}"
 raise RuntimeError(text)
 """

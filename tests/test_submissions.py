@@ -13,11 +13,11 @@ import pytest
 from conftest import REPO, environment
 from grading import MODULES
 
-from grader import checks
-from grader.feedback import Lost, explain
-from grader.handout import without_solutions
-from grader.students import digest_of
-from grader.submission import MAX_ABOUT, MAX_CHECKPOINT, take
+from autograde.course.handout import without_solutions
+from autograde.course.roster import digest_of
+from autograde.feedback import Lost, explain
+from autograde.submission import MAX_ABOUT, MAX_CHECKPOINT, take
+from grader.checks import models as checks
 
 # Written for the interface of the original course, which knew neither options nor run folders.
 MINIMAL_MODELS = """

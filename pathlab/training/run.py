@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import pickle
 import time
@@ -23,6 +22,7 @@ from pathlab.files import (
     write_json,
     write_torch,
 )
+from pathlab.settings import check_same, read_settings
 from pathlab.training.recipes import RECIPES
 
 CHECKPOINT, BEST, CONFIG = "last.pt", "best.safetensors", "config.json"
@@ -47,7 +47,7 @@ class Run:
     """Keeps a training in a folder; train_model calls `resume` once and `end_epoch` every epoch.
 
     folder: where; None takes the next free one of runs/TASK-MODEL-1, -2, ...
-    settings: what identifies the run (cli.settle), kept in config.json together with the
+    settings: what identifies the run (cli.resolve_settings), kept in config.json together with the
         name, source and number of classes of `data`.
     metric: the history's list to maximise, "val_acc" or "val_iou".
 
@@ -65,12 +65,13 @@ class Run:
         about["images"] = [len(labels) for labels in data.labels.values()]
         if data.source != "file":
             about["dataset"] = data.name  # what "auto" turned out to be
-        for name, value in about.items():
-            if "images" in settings and settings[name] != value:  # an earlier run's settings
-                raise UserError(
-                    f"{self.folder} was trained on other data: {name} was {settings[name]} and is "
-                    f"{value} now. Give it the same data, or start again in another --output-dir."
-                )
+        if "images" in settings:  # an earlier run's settings
+            check_same(
+                {name: settings.get(name) for name in about},
+                about,
+                problem=f"{self.folder} was trained on other data",
+                advice="Use the same data, or start again in another --output-dir.",
+            )
         self.config = {**settings, **about}
         # One entry an epoch: the rate after its last step, its training and validation time.
         self.log: dict[str, list[float]] = {"learning_rate": [], "seconds": []}
@@ -266,19 +267,11 @@ class _Recorded(torch.nn.Module):
 
 
 def read_config(folder: Path) -> dict:
-    """config.json of an earlier run. Raises UserError where there is none."""
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text())
-        missing = {"task", "model", "dataset", "images", *RECIPES[config["task"]]["explore"]}
-        if missing := missing - set(config):
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-        return config
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"cannot resume from {folder}: {path} cannot be read ({error}). --resume takes the "
-            "folder of an earlier run, as that run printed it."
-        ) from error
+    """config.json of an earlier run. Raises UserError where there is none, or not all of it."""
+    advice = "--resume takes the folder of an earlier run, as that run printed it."
+    config = read_settings(folder / CONFIG, advice, ("task", "model", "dataset", "images"))
+    names = RECIPES.get(config["task"], RECIPES["classification"])["explore"]
+    return read_settings(folder / CONFIG, advice, names)
 
 
 def _cannot_be_read(path: Path, error: Exception) -> UserError:

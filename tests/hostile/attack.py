@@ -99,7 +99,7 @@ def request_of(frame):
 def frame_bytes(head, body=b"", arrays=()):
     text = json.dumps({"head": head, "arrays": list(arrays)}).encode()
     return struct.pack("<II", len(text), len(body)) + text + body
-ANSWERS = sys.modules["__main__"].@ANSWERS@
+REPLIES = @REPLIES@
 """,
     "sleeper": """
 import os, signal, subprocess, sys, time

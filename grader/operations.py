@@ -1,49 +1,34 @@
-"""The only place where the grader meets a submission's code. It runs inside the sandbox.
+"""What the trusted side can request of a worker: PyTorch around a submission's models and loops.
 
-python worker.py THREADS SUBMISSION
-
-Reads requests from standard input and answers on standard output (grader/protocol.py). Nothing
-that it answers is believed by the trusted side; it only carries arrays to and fro. The submission
-prints to standard error.
+Runs inside the sandbox, beside autograde/untrusted/worker.py. Nothing that it returns is believed.
 """
 
+import functools
 import inspect
 import io
 import os
-import shutil
 import sys
-import tempfile
-import traceback
-from itertools import count
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # for protocol.py, which lies beside
-import protocol
+import numpy as np
+import torch
+from protocol import DTYPES
+from registry import Refused, member, operation, request_batch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
-# A copy of its own, so that a module may make a folder beside itself. Bytes alone: where files are
-# guarded by Landlock, nobody may change modes and times.
-FOLDER = Path(tempfile.mkdtemp())
-for _path in Path(sys.argv[2]).iterdir():
-    shutil.copyfile(_path, FOLDER / _path.name)
-REQUESTS, ANSWERS = os.dup(0), os.dup(1)
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-os.dup2(2, 1)
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.utils.data import DataLoader, Dataset  # noqa: E402
-
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 models: dict[str, nn.Module] = {}  # by handle
-OPS = {}
-
-
-class Refused(Exception):
-    """A submission's answer that cannot be sent on. args[0]: what came instead."""
 
 
 def op(function):
-    OPS[function.__name__] = function
+    """An operation on tensors, with gradients on, whatever the submission did in an earlier one."""
+
+    @functools.wraps(function)
+    def on_arrays(args, arrays):
+        torch.set_grad_enabled(True)
+        return function(args, tensors_of(arrays))
+
+    operation(on_arrays)
     return function
 
 
@@ -54,7 +39,7 @@ def arrays_of(**tensors) -> dict[str, np.ndarray]:
         if type(tensor) is not torch.Tensor and not isinstance(tensor, torch.Tensor):
             raise Refused(f"{name} is a {type(tensor).__name__}, not a tensor")
         tensor = tensor.detach().cpu()
-        if str(tensor.dtype).removeprefix("torch.") not in protocol.DTYPES:
+        if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
             raise Refused(f"{name} has dtype {tensor.dtype}")
         out[name] = tensor.numpy()
     return out
@@ -75,10 +60,6 @@ def number(name: str, value) -> float:
 
 def finite_or_text(value: float) -> float | str:
     return value if np.isfinite(value) else str(value)
-
-
-def member(module: str, name: str):
-    return getattr(sys.modules[module], name)
 
 
 # ---- what the trusted side can ask for: op(args, tensors) -> (head, arrays) ----
@@ -360,8 +341,7 @@ class Fetched(Dataset):
         return self.images
 
     def __getitem__(self, batch):
-        protocol.send(ANSWERS, protocol.encode({"want": self.split, "batch": batch}))
-        tensors = tensors_of(protocol.receive(REQUESTS)[1])
+        tensors = tensors_of(request_batch(self.split, batch))
         if self.is_mask:
             labels = torch.zeros(len(tensors["images"]), dtype=torch.int64)
             has_box = torch.ones(len(labels), dtype=torch.bool)
@@ -442,54 +422,7 @@ class Combined(nn.Module):
 CRITERIA = {"cross entropy": nn.CrossEntropyLoss, "bce": nn.BCELoss, "combined": Combined}
 
 
-# ---- answering ----
-
-
 def describe(value) -> str:
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
     return f"a {type(value).__name__}"
-
-
-def failure(error: BaseException) -> dict:
-    """What went wrong, with the lines of the submission that it went through."""
-    frames = [
-        {"file": Path(f.filename).name, "line": f.lineno, "text": (f.line or "")[:200]}
-        for f in traceback.extract_tb(error.__traceback__)
-        if Path(f.filename).parent == FOLDER
-    ]
-    if isinstance(error, SyntaxError) and error.filename:
-        text = (error.text or "").strip()[:200]
-        frames.append({"file": Path(error.filename).name, "line": error.lineno, "text": text})
-    return {
-        "type": type(error).__name__,
-        "refused": isinstance(error, Refused),
-        "message": str(error)[:2000],
-        "frames": frames[-3:],
-        "name": str(getattr(error, "name", None) or ""),
-    }
-
-
-def answer(request) -> bytes:
-    head, arrays = request
-    torch.set_grad_enabled(True)  # whatever the submission did to answer an earlier question
-    try:
-        result, out = OPS[head["op"]](head["args"], tensors_of(arrays))
-        return protocol.encode({"id": head["id"], "result": result}, out)
-    except BaseException as error:  # SystemExit and KeyboardInterrupt of the submission too
-        try:
-            problem = failure(error)
-        except BaseException:  # an exception that cannot even be described
-            problem = failure(Exception())
-        return protocol.encode({"id": head["id"], "error": problem})
-
-
-def main() -> None:
-    torch.set_num_threads(int(sys.argv[1]))
-    sys.path.insert(0, str(FOLDER))
-    for _ in count():
-        protocol.send(ANSWERS, answer(protocol.receive(REQUESTS)))
-
-
-if __name__ == "__main__":
-    main()

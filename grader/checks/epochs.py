@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grader import reference
-from grader.averages import Scores, apart, close, is_telling, short
-from grader.checks import noise, own_batches
-from grader.feedback import Lost
-from grader.session import Session
+from autograde.feedback import Lost
+from autograde.student import Session
+from grader.checks import reference
+from grader.checks.averages import Scores, apart, close, is_telling, short
+from grader.checks.models import noise, own_batches
 
 RATE, LEFTOVER = 0.05, 0.5  # learning rate of the grader's optimizer; every gradient's first value
 TRAINING, RECORDING = 1.0, 2.0  # what worker.ModeProbe adds in training mode, and with gradients

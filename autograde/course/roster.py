@@ -7,8 +7,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from grader.results import plain
-from grader.submission import CHECKPOINTS, take
+from autograde.results import plain
+from autograde.submission import CHECKPOINTS, take
 from pathlab.errors import UserError
 
 

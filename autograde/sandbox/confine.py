@@ -1,6 +1,6 @@
 """Gives up every right that a worker does not need, then becomes the worker. Linux only.
 
-Run by grader/sandbox.py as ``python -I -S confine.py SETTINGS STATUS command...``: SETTINGS is a
+Run by start.py as ``python -I -S confine.py SETTINGS STATUS command...``: SETTINGS is a
 pipe with the settings as JSON, STATUS a pipe that is told what was granted: one JSON object a line,
 the last one with the key "ok" just before the command starts; none if something needed was refused.
 Standard library only, nothing to install.

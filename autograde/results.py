@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from grader.report import page
+from autograde.report import page
 from pathlab.files import write_atomically, write_json
 
 MAX_TEXT = 4000  # characters that a test may say

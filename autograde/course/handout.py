@@ -7,7 +7,7 @@ from pathlib import Path
 from pathlab.errors import UserError
 from pathlab.files import folder_written_atomically
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 FILES = (
     "classification_models.py",
     "classification_train.py",
@@ -24,7 +24,7 @@ FILES = (
     "README.md",
     "LICENSE",
 )
-FOLDERS = ("pathlab", "grader", "docs", "sweeps")
+FOLDERS = ("pathlab", "grader", "autograde", "docs", "sweeps")
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "*.tmp", "capstones.md")
 BLANK = re.compile(
     r"^( *)### BEGIN SOLUTION\n(?:(?! *### BEGIN SOLUTION\n).*\n)*?\1### END SOLUTION\n",

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grader.feedback import Lost, place
-from grader.session import Session
-from grader.submission import CHECKPOINTS, MAX_CHECKPOINT, MAX_COPIED, TOO_LARGE
+from autograde.feedback import Lost, place
+from autograde.student import Session
+from autograde.submission import CHECKPOINTS, MAX_CHECKPOINT, MAX_COPIED, TOO_LARGE
 
 BATCH = 32
 STEPS = 100

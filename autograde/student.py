@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from grader import protocol
-from grader.sandbox import Isolation, Limits, Worker, interpreter, start
+from autograde.sandbox.start import Isolation, Limits, Worker, interpreter, start
+from autograde.untrusted import protocol
 
 MAX_ANSWER = 32 << 20  # bytes of arrays; the largest right answer has 6 MB
 

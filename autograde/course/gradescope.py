@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pathlab.files import write_atomically
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 # The reference solutions are not needed, so they are not there to be found.
 FILES = ("pyproject.toml", "requirements.txt", "LICENSE")
-FOLDERS = ("grader", "pathlab")
+FOLDERS = ("grader", "autograde", "pathlab")
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: the same files, the same bytes
 
 # PyTorch's own index has CPU builds called 2.13.0+cpu, which pip takes for newer than PyPI's 2.13.0

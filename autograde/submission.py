@@ -18,7 +18,12 @@ MODULES = (
     "segmentation_models.py",
     "segmentation_train.py",
 )
-WORKER_FILES = ("worker.py", "protocol.py")
+WORKER_FILES = (
+    "untrusted/worker.py",
+    "untrusted/registry.py",
+    "untrusted/protocol.py",
+    "../grader/operations.py",
+)
 MAX_SOURCE = 512 << 10  # bytes of all .py files together
 MAX_PACKED = 64 << 10  # the same, compressed: trained weights are not compressible, code is
 MAX_CHECKPOINT = 64 << 20  # bytes of one weight file
@@ -87,7 +92,7 @@ def take(source: Path, workspace: Path) -> Path:
             "belong into checkpoints/"
         )
     for name in WORKER_FILES:
-        shutil.copyfile(HERE / name, tools / name)
+        shutil.copyfile(HERE / name, tools / Path(name).name)
     for path in (workspace, *workspace.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)  # the worker may be another user
     checkpoints.chmod(0o700)

@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from grader.results import Results, Verdict
+    from autograde.results import Results, Verdict
 
 LABEL = re.compile(r"^(Expected|Got|Likely cause|Where): ", re.MULTILINE)
 MARKS = {"passed": "✓", "partly": "◐", "lost": "✗", "not graded": "○"}

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from grader.handout import FILES, FOLDERS
-from grader.submission import MODULES
+from autograde.course.handout import FILES, FOLDERS
+from autograde.submission import MODULES
 
 MISSING_MODULE = re.compile(r"No module named '([\w.]+)'")
 

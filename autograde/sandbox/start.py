@@ -5,7 +5,7 @@
         ...
     print(worker.why_ended(), worker.usage)
 
-Linux only: bubblewrap, or what grader/confine.py sets up with the kernel's own means. Elsewhere the
+Linux only: bubblewrap, or what confine.py sets up with the kernel's own means. Elsewhere the
 worker is a plain process, with a warning. Standard library only; nothing here reads what the worker
 writes except stderr, which is kept as text. docs of the kernel: namespaces(7), proc(5), cgroups(7).
 """
@@ -31,7 +31,7 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
-from grader.processes import is_alive, look, proportional, scratch_use, tasks_of, tree
+from autograde.sandbox.watch import is_alive, look, proportional, scratch_use, tasks_of, tree
 
 CONFINE = str(Path(__file__).resolve().with_name("confine.py"))
 POLL_SECONDS = 0.05

@@ -28,13 +28,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from grader.overview import FAILED, GRADED, UNREADABLE, WAITING, Row, gradebook, overview
-from grader.results import Results, plain
-from grader.students import Student, digest_of
+from autograde.course.gradebook import FAILED, GRADED, UNREADABLE, WAITING, Row, gradebook, overview
+from autograde.course.roster import Student, digest_of
+from autograde.results import Results, plain
 from pathlab.errors import UserError, check_interrupt
 from pathlab.files import make_folder, write_atomically, write_json
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.5  # how often a grading looks whether it is still wanted
 END_SECONDS = 10.0  # what pytest may take to end its worker and remove its temporary files
 # A grading must not outlive the process that waits for it (SIGKILL, a machine's scheduler): Linux

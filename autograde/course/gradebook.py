@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import quote
 
-from grader.report import document, in_order, number
-from grader.results import PARTS, Results, Verdict
+from autograde.report import document, in_order, number
+from autograde.results import PARTS, Results, Verdict
 
 # UNREADABLE: the submission itself cannot be graded, 0 points. FAILED: the grading went wrong.
 GRADED, UNREADABLE, FAILED, WAITING = "graded", "unreadable", "failed to grade", "waiting"

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from grader import reference
-from grader.averages import apart, close, short
-from grader.checks import BATCH, STEPS, own_batches
-from grader.epochs import Task, drawn, probe_with, same
-from grader.feedback import Lost
-from grader.session import Session
+from autograde.feedback import Lost
+from autograde.student import Session
+from grader.checks import reference
+from grader.checks.averages import apart, close, short
+from grader.checks.epochs import Task, drawn, probe_with, same
+from grader.checks.models import BATCH, STEPS, own_batches
 
 
 def check_train_model(student: Session, rng: np.random.Generator, task: Task) -> None:
