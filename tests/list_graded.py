@@ -1,0 +1,11 @@
+"""A pytest plugin: write the ids of the graded tests, by number, to the file $GRADED_TESTS."""
+
+import json
+import os
+from pathlib import Path
+
+
+def pytest_collection_finish(session):
+    marks = ((item.get_closest_marker("graded"), item.nodeid) for item in session.items)
+    listed = {mark.args[0]: node for mark, node in marks if mark}
+    Path(os.environ["GRADED_TESTS"]).write_text(json.dumps(listed))
