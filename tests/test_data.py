@@ -157,6 +157,7 @@ REFUSED = {
     "float images": (changed("train_images", lambda a: a / 255.0), "float64, expected uint8"),
     "64 pixels": (changed("test_images", lambda a: np.zeros((6, 64, 64), np.uint8)), "(6, 64, 64)"),
     "empty": (changed("val_images", lambda a: a[:0]), "N at least 1"),
+    "text labels": (changed("train_labels", lambda a: a.astype(str)), "expected integers"),
     "float labels": (changed("train_labels", lambda a: a * 1.0), "expected integers"),
     "many labels": (changed("train_labels", lambda a: np.zeros((12, 14), np.uint8)), "one label"),
     "too few labels": (changed("train_labels", lambda a: a[:5]), "expected (12, 1)"),
