@@ -85,11 +85,13 @@ def read_corpus(path: Path) -> list[Case]:
 
 def write_submission(case: Case, reference: Path, modules: tuple[str, ...], target: Path) -> Path:
     """Write the reference's modules with the changes of `case` into the new folder `target`."""
+    if case.folder and not case.folder.is_dir():
+        raise EditError(f"{case.name}: there is no folder {case.folder}")
     target.mkdir()
     for file in modules:
-        replaced = case.folder and (case.folder / file).exists()
-        source = (case.folder if case.folder and replaced else reference) / file
-        module = file.removesuffix(".py")
+        source, module = reference / file, file.removesuffix(".py")
+        if case.folder and (case.folder / file).exists():
+            source = case.folder / file
         edits = [edit for edit in case.edits if edit.where.split(".")[0] == module]
         text = source.read_text()
         if Edit(module) in edits:
@@ -139,7 +141,8 @@ def _definition(tree: ast.Module, path: list[str], where: str) -> tuple[Any, Any
 
 
 def _is_any_body(nodes: Any) -> bool:
-    return len(nodes) == 1 and ast.dump(nodes[0]) == ast.dump(ast.Expr(ast.Constant(...)))
+    one = nodes[0] if len(nodes) == 1 else None
+    return isinstance(one, ast.Expr) and ast.dump(one.value) == ast.dump(ast.Constant(...))
 
 
 def _matches(pattern: Any, node: Any, found: dict[str, Any]) -> bool:

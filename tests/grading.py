@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from conftest import REPO, environment
@@ -82,7 +82,7 @@ def command(
     return [*PYTEST, *nodes, "--submission", str(submission), "--results", str(results), *options]
 
 
-def grade(folder: Path, numbers: Sequence[str] | None = None) -> dict[str, dict]:
+def grade(folder: Path, numbers: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """The tests of results.json by number, from a fast grading of these tests, or of all."""
     results = folder.with_suffix(".json")
     done = subprocess.run(
