@@ -193,7 +193,8 @@ class _FillHoles(ast.NodeTransformer):
         self.found = found
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        return copy.deepcopy(self.found.get(node.id, node))
+        found: ast.AST = self.found.get(node.id, node)
+        return copy.deepcopy(found)
 
     def visit_Expr(self, node: ast.Expr) -> Any:
         if "..." in self.found and _is_any_body([node]):
@@ -203,13 +204,12 @@ class _FillHoles(ast.NodeTransformer):
 
 def _replace(place: Place, new: list[ast.stmt]) -> None:
     filled = _FillHoles(place.found).visit(ast.Module(new, [])).body
-    current = getattr(place.parent, place.field)
-    is_statement = isinstance(current, list) and isinstance(current[place.span][0], ast.stmt)
-    nodes = filled if is_statement else [statement.value for statement in filled]
     if place.span is None:
-        (node,) = nodes
-        setattr(place.parent, place.field, node)
-    else:
-        current[place.span] = nodes
-        if is_statement and not current:
-            current.append(ast.Pass())
+        (statement,) = filled
+        setattr(place.parent, place.field, statement.value)
+        return
+    nodes: list[ast.AST] = getattr(place.parent, place.field)
+    is_statement = isinstance(nodes[place.span][0], ast.stmt)
+    nodes[place.span] = filled if is_statement else [statement.value for statement in filled]
+    if is_statement and not nodes:
+        nodes.append(ast.Pass())
