@@ -35,6 +35,7 @@ INSIDE = {
     "TRUSTED_SOURCE": "grader/checks/models.py",
     "TRUSTED_MODULE": "grader.checks.models",
     "DATA_SOURCE": "pathlab/data/tissue.py",  # where the stand-in's labels come from
+    "DATA_PARTS": "pathlab/data/patterns.py",  # what that imports
     "DATA_MODULE": "pathlab.data.tissue",
     # Beside the submission's copy, which is sys.argv[2] of a worker.
     "TOOLS": "tools",
