@@ -85,11 +85,13 @@ def read_corpus(path: Path) -> list[Case]:
 
 def write_submission(case: Case, reference: Path, modules: tuple[str, ...], target: Path) -> Path:
     """Write the reference's modules with the changes of `case` into the new folder `target`."""
+    if case.folder and not case.folder.is_dir():
+        raise EditError(f"{case.name}: there is no folder {case.folder}")
     target.mkdir()
     for file in modules:
-        replaced = case.folder and (case.folder / file).exists()
-        source = (case.folder if case.folder and replaced else reference) / file
-        module = file.removesuffix(".py")
+        source, module = reference / file, file.removesuffix(".py")
+        if case.folder and (case.folder / file).exists():
+            source = case.folder / file
         edits = [edit for edit in case.edits if edit.where.split(".")[0] == module]
         text = source.read_text()
         if Edit(module) in edits:
@@ -139,7 +141,8 @@ def _definition(tree: ast.Module, path: list[str], where: str) -> tuple[Any, Any
 
 
 def _is_any_body(nodes: Any) -> bool:
-    return len(nodes) == 1 and ast.dump(nodes[0]) == ast.dump(ast.Expr(ast.Constant(...)))
+    one = nodes[0] if len(nodes) == 1 else None
+    return isinstance(one, ast.Expr) and ast.dump(one.value) == ast.dump(ast.Constant(...))
 
 
 def _matches(pattern: Any, node: Any, found: dict[str, Any]) -> bool:
@@ -190,7 +193,8 @@ class _FillHoles(ast.NodeTransformer):
         self.found = found
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        return copy.deepcopy(self.found.get(node.id, node))
+        found: ast.AST = self.found.get(node.id, node)
+        return copy.deepcopy(found)
 
     def visit_Expr(self, node: ast.Expr) -> Any:
         if "..." in self.found and _is_any_body([node]):
@@ -200,13 +204,12 @@ class _FillHoles(ast.NodeTransformer):
 
 def _replace(place: Place, new: list[ast.stmt]) -> None:
     filled = _FillHoles(place.found).visit(ast.Module(new, [])).body
-    current = getattr(place.parent, place.field)
-    is_statement = isinstance(current, list) and isinstance(current[place.span][0], ast.stmt)
-    nodes = filled if is_statement else [statement.value for statement in filled]
     if place.span is None:
-        (node,) = nodes
-        setattr(place.parent, place.field, node)
-    else:
-        current[place.span] = nodes
-        if is_statement and not current:
-            current.append(ast.Pass())
+        (statement,) = filled
+        setattr(place.parent, place.field, statement.value)
+        return
+    nodes: list[ast.AST] = getattr(place.parent, place.field)
+    is_statement = isinstance(nodes[place.span][0], ast.stmt)
+    nodes[place.span] = filled if is_statement else [statement.value for statement in filled]
+    if is_statement and not nodes:
+        nodes.append(ast.Pass())

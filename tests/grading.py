@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from conftest import REPO, environment
@@ -35,6 +35,7 @@ INSIDE = {
     "TRUSTED_SOURCE": "grader/checks/models.py",
     "TRUSTED_MODULE": "grader.checks.models",
     "DATA_SOURCE": "pathlab/data/tissue.py",  # where the stand-in's labels come from
+    "DATA_PARTS": "pathlab/data/patterns.py",  # what that imports
     "DATA_MODULE": "pathlab.data.tissue",
     # Beside the submission's copy, which is sys.argv[2] of a worker.
     "TOOLS": "tools",
@@ -82,7 +83,7 @@ def command(
     return [*PYTEST, *nodes, "--submission", str(submission), "--results", str(results), *options]
 
 
-def grade(folder: Path, numbers: Sequence[str] | None = None) -> dict[str, dict]:
+def grade(folder: Path, numbers: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """The tests of results.json by number, from a fast grading of these tests, or of all."""
     results = folder.with_suffix(".json")
     done = subprocess.run(

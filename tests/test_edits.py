@@ -5,6 +5,8 @@ import ast
 import pytest
 from edits import Case, Edit, EditError, apply_edits, read_corpus, write_submission
 
+pytestmark = pytest.mark.quick
+
 MODULE = '''
 """A module."""
 

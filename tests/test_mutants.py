@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 MUTANTS = [m for part in ("part1", "part2") for m in read_corpus(HERE / f"mutants/{part}.edits")]
 VARIANTS = read_corpus(HERE / "variants/variants.edits")
 
-# The others take long together: `make test-all`.
+# The others take long together: `make slow`.
 ALWAYS = ("softmax in the model", "no zero_grad", "no no_grad", "no sigmoid", "file missing")
 
 
@@ -30,6 +30,7 @@ def submission(case: Case, folder: Path) -> Path:
         pytest.fail(f"{case.name}: the edit no longer applies: {error}", pytrace=False)
 
 
+@pytest.mark.quick
 def test_every_edit_still_applies(tmp_path):
     for number, case in enumerate(MUTANTS + VARIANTS):
         (tmp_path / str(number)).mkdir()

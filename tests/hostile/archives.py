@@ -10,17 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from hostile.attack import CM, CT, SM, ST, Attack, Make, Marks, reference
+from hostile.attack import CM, CT, SM, ST, Attack, Marks, reference
 
 MODULES = (CM, CT, SM, ST)
 
 
 def zipped(
-    change: Callable[[zipfile.ZipFile, Marks], None], honest: bool = True, **options
-) -> Make:
+    change: Callable[[zipfile.ZipFile, Marks], None], honest: bool = True
+) -> Callable[[Path, Marks], Path]:
+    """Makes a zip of the honest modules, and what `change` does to it."""
+
     def make(folder: Path, marks: Marks) -> Path:
         path = folder.with_suffix(".zip")
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, **options) as archive:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             if honest:
                 for name in MODULES:
                     archive.writestr(f"work/{name}", reference(name))

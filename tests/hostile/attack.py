@@ -9,9 +9,9 @@
 
 `@ instead FILE ...` is for other files; `before` and `after` put the text before or after the
 honest module, and `attempts` is `instead` with a verdict: nothing of it may succeed. `with` puts
-one of SNIPPETS before it. Further: `@ points 1`, that honest parts earn; `@ copy FROM TO`, a file
-of the repository; `@ once`, the worker's isolation has nothing to do with it; `@ alone`, it uses up
-so much that no other test may run meanwhile.
+one of SNIPPETS before it. Further: `@ points 1`, that honest parts earn; `@ copy FILE ...`, modules
+of a package of the repository, put beside the others; `@ once`, the worker's isolation has nothing
+to do with it; `@ alone`, it uses up so much that no other test may run meanwhile.
 
 Names in capitals between @ signs are what only one run knows (Marks), or what the attacks know of
 the grader (INSIDE). All attacks are bounded by themselves as well, so that a sandbox that fails
@@ -19,7 +19,6 @@ does not harm the machine that tests it: at most 2000 processes, 2 GB on disk, 6
 no signal to anybody but the parent.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,11 +176,13 @@ def read_attacks(path: Path) -> Iterator[tuple[str, Attack]]:
 
 def _read_attack(about: str, lines: list[str]) -> Attack:
     texts: list[Text] = []
-    copies: list[list[str]] = []
+    copies: list[str] = []
 
     def make(folder: Path, marks: Marks) -> None:
-        for source, target in copies:
-            shutil.copyfile(REPO / marks.fill(source), folder / target)
+        for name in marks.fill(" ".join(copies)).split():
+            package = ".".join(Path(name).parts[:-1])
+            source = reference(name).replace(f"from {package}.", "from ")
+            (folder / Path(name).name).write_text(source)
         for text in texts:
             text.write(folder, marks)
 
@@ -198,7 +199,7 @@ def _read_attack(about: str, lines: list[str]) -> Attack:
                 snippet, attack.says = "attempts", "all was denied"
             texts[-1].lines += [SNIPPETS[snippet]] if snippet else []
         elif word == "copy":
-            copies.append(rest.split())
+            copies.append(rest)
         elif word in ("tests", "options"):
             setattr(attack, word, tuple(rest.split()))
         elif word in ("once", "alone"):

@@ -15,7 +15,7 @@ class Evil:
     def __init__(self, code: str):
         self.code = code
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return exec, (self.code,)
 
 
