@@ -39,7 +39,11 @@ class ImageDataset(Dataset):
     """
 
     def __init__(
-        self, images: np.ndarray, labels: np.ndarray, augment: Augmentation | None = None, seed=0
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        augment: Augmentation | None = None,
+        seed: int = 0,
     ):
         self.images, self.labels = images, labels
         self.augment, self.seed = augment, seed
@@ -49,7 +53,7 @@ class ImageDataset(Dataset):
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        if np.ndim(index) == 0:
+        if isinstance(index, int):
             images, labels = self[epoch, [range(len(self))[index]]]  # IndexError past the end
             return images[0], labels[0]
         images = to_tensor(self.images[index])
@@ -77,8 +81,8 @@ class Batches(Sampler):
     order, given by (seed, epoch) alone. A last batch that would be smaller is left out then, unless
     it is the only one.
 
-    Every pass begins the next epoch by itself; `set_epoch` says which one (as that of PyTorch's
-    DistributedSampler), so that an interrupted training can be continued.
+    Every pass moves on to the next epoch. `set_epoch` (as in PyTorch's DistributedSampler) says
+    which one comes next, so that an interrupted training can be continued.
     """
 
     def __init__(self, size: int, batch_size: int, shuffle: bool, seed: int = 0):
@@ -103,10 +107,14 @@ class Batches(Sampler):
 
 
 def batch_loader(
-    dataset: Dataset, batch_size: int, shuffle: bool, num_workers: int = 0, seed: int = 0
+    dataset: Dataset, split: str, batch_size: int, num_workers: int = 0, seed: int = 0
 ) -> DataLoader:
-    """A DataLoader that asks `dataset` for whole batches (PyTorch's way: batch_size=None)."""
-    batches = Batches(len(dataset), batch_size, shuffle, seed)
+    """A DataLoader that requests whole batches from `dataset` (PyTorch's way: batch_size=None).
+
+    The "train" split is shuffled; the others come in order, in batches of 256 or more.
+    """
+    shuffle = split == "train"
+    batches = Batches(len(dataset), batch_size if shuffle else max(batch_size, 256), shuffle, seed)
     return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=num_workers)
 
 
@@ -119,22 +127,14 @@ def create_dataloaders(
     seed: int = 0,
 ) -> tuple[DataLoader, DataLoader, DataLoader]:
     """(train_loader, val_loader, test_loader) of a data set; only training images are shuffled
-    and, if asked for, augmented."""
-    change = augmentation_for(data) if augment else None
-    datasets = {
-        split: ImageDataset(data.images[split], data.labels[split]) for split in data.images
-    }
-    datasets["train"] = ImageDataset(data.images["train"], data.labels["train"], change, seed)
-    return tuple(
-        batch_loader(
-            datasets[split],
-            batch_size if split == "train" else max(batch_size, 256),
-            shuffle=split == "train",
-            num_workers=num_workers,
-            seed=seed,
-        )
-        for split in ("train", "val", "test")
-    )
+    and, if `augment` is set, augmented."""
+
+    def loader(split: str) -> DataLoader:
+        change = augmentation_for(data) if augment and split == "train" else None
+        dataset = ImageDataset(data.images[split], data.labels[split], change, seed)
+        return batch_loader(dataset, split, batch_size, num_workers, seed)
+
+    return loader("train"), loader("val"), loader("test")
 
 
 def create_pathmnist_dataloaders(
@@ -149,7 +149,7 @@ def create_pathmnist_dataloaders(
     """(train_loader, val_loader, num_classes).
 
     A batch is (images float32 [B, 3, 28, 28] in [-1, 1], labels int64 [B]). `dataset` is "auto"
-    (PathMNIST, or the drawn stand-in where it is not to be had), a MedMNIST name, "synthetic", or
+    (PathMNIST, or the drawn stand-in where it cannot be obtained), a MedMNIST name, "synthetic", or
     the path of an .npz file. Raises pathlab.errors.UserError for data that cannot be used.
     """
     data = load(dataset, data_root)

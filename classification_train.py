@@ -71,7 +71,7 @@ def validate_epoch(
 ) -> tuple[float, float]:
     """Measure the model on all of `val_loader` without changing it.
 
-    The model is in evaluation mode and no gradients are recorded (the decorator above sees to
+    The model is in evaluation mode and no gradients are recorded (the decorator above ensures
     that). Device, bfloat16 and bar are as in train_epoch. Returns (loss, accuracy): means over all
     images, accuracy in [0, 1].
     """

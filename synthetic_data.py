@@ -20,7 +20,7 @@ FIXED_BOXES_SEED = {"val": 1, "test": 2}  # not the run's seed: every run is sco
 
 
 class SegmentationDataGenerator:
-    """Draws one box at a time, to look at and to play with; a batch goes through `paint_boxes`.
+    """Draws one box at a time, to look at and to play with; `paint_boxes` draws those of a batch.
 
     min_size and max_size: the smallest and largest width and height of a box, in pixels.
     """
@@ -105,7 +105,7 @@ class PathMNISTBoxDataset(Dataset):
 
     def __getitem__(self, key: Key) -> dict[str, torch.Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        if np.ndim(index) == 0:
+        if isinstance(index, int):
             only = self[epoch, [range(len(self))[index]]]  # IndexError past the end
             return {name: values[0] for name, values in only.items()}
         images = to_tensor(self.images[index])
@@ -146,17 +146,12 @@ def create_box_dataloaders(
     """
     if data is None:
         data = load(dataset, data_root)
-    loaders = [
-        batch_loader(
-            PathMNISTBoxDataset(split, data=data, difficulty=difficulty, seed=seed),
-            batch_size if split == "train" else max(batch_size, 256),
-            shuffle=split == "train",
-            num_workers=num_workers,
-            seed=seed,
-        )
-        for split in ("train", "val", "test")
-    ]
-    return *loaders, data.num_classes
+
+    def loader(split: str) -> DataLoader:
+        dataset = PathMNISTBoxDataset(split, data=data, difficulty=difficulty, seed=seed)
+        return batch_loader(dataset, split, batch_size, num_workers, seed)
+
+    return loader("train"), loader("val"), loader("test"), data.num_classes
 
 
 def visualize_box_samples(

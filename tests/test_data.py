@@ -157,6 +157,7 @@ REFUSED = {
     "float images": (changed("train_images", lambda a: a / 255.0), "float64, expected uint8"),
     "64 pixels": (changed("test_images", lambda a: np.zeros((6, 64, 64), np.uint8)), "(6, 64, 64)"),
     "empty": (changed("val_images", lambda a: a[:0]), "N at least 1"),
+    "text labels": (changed("train_labels", lambda a: a.astype(str)), "expected integers"),
     "float labels": (changed("train_labels", lambda a: a * 1.0), "expected integers"),
     "many labels": (changed("train_labels", lambda a: np.zeros((12, 14), np.uint8)), "one label"),
     "too few labels": (changed("train_labels", lambda a: a[:5]), "expected (12, 1)"),
@@ -439,6 +440,6 @@ def test_the_stand_in_is_drawn_once_and_announced(tmp_path, monkeypatch, capsys)
 
 def test_loaders_are_standard_ones(tissue_npz):
     data = load(str(tissue_npz))
-    loader = batch_loader(ImageDataset(data.images["val"], data.labels["val"]), 50, shuffle=False)
+    loader = batch_loader(ImageDataset(data.images["train"], data.labels["train"]), "val", 300)
     assert len(loader) == 3
-    assert [len(labels) for _, labels in loader] == [50, 50, 28]
+    assert [len(labels) for _, labels in loader] == [300, 300, 40]

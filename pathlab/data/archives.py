@@ -61,14 +61,14 @@ def _read_archive(
     except OSError as error:
         raise UserError(f"{path} cannot be opened: {error.strerror}.") from error
     if strict and official and found_md5 != official.md5:
-        raise _damaged(path, "its MD5 is wrong", found_md5, official)
+        raise _damage_error(path, "its MD5 is wrong", found_md5, official)
     try:
         with zipfile.ZipFile(path):  # np.load would accept a bare .npy too
             archive = np.load(path, allow_pickle=False)
         with archive:
             arrays = {name: archive[name] for name in archive.files if name in ARRAYS}
     except _DAMAGE as error:
-        raise _damaged(path, f"it cannot be read: {error}", found_md5, official) from error
+        raise _damage_error(path, f"it cannot be read: {error}", found_md5, official) from error
     _check_layout(arrays, path)
     for name, array in arrays.items():
         if name.endswith("labels"):
@@ -99,7 +99,9 @@ def _read_stamp(folder: Path) -> dict:
         return {}
 
 
-def _damaged(path: Path, reason: str, found_md5: str, official: OfficialSet | None) -> UserError:
+def _damage_error(
+    path: Path, reason: str, found_md5: str, official: OfficialSet | None
+) -> UserError:
     """The error for a damaged archive. An official file is set aside to make room for a new one."""
     expected, advice = "(not published)", "Get the file again from where you got it."
     if official:
@@ -123,24 +125,17 @@ def _check_layout(arrays: dict[str, np.ndarray], path: Path) -> None:
             f"{path} lacks the arrays {', '.join(missing)}. A file in the MedMNIST layout has "
             f"{', '.join(ARRAYS)}."
         )
+    train = arrays["train_labels"]
+    top = int(train.max()) if train.size and np.issubdtype(train.dtype, np.integer) else 0
     for split in SPLITS:
-        wrong = _split_problem(arrays[f"{split}_images"], arrays[f"{split}_labels"])
-        if wrong:
-            raise UserError(f"{path}: {split}_{wrong}")
-    top = int(arrays["train_labels"].max())
-    for split in SPLITS:
-        low, high = (int(f(arrays[f"{split}_labels"])) for f in (np.min, np.max))
-        if low < 0 or high > top:
-            raise UserError(
-                f"{path}: {split}_labels runs from {low} to {high}; labels must be in 0 to {top}, "
-                "the largest label of the training images."
-            )
+        if problem := _problem(arrays[f"{split}_images"], arrays[f"{split}_labels"], top):
+            raise UserError(f"{path}: {split}_{problem}")
     if len({arrays[f"{split}_images"].shape[3:] for split in SPLITS}) > 1:
         raise UserError(f"{path} mixes gray and colour images between its splits.")
 
 
-def _split_problem(images: np.ndarray, labels: np.ndarray) -> str | None:
-    """What is wrong with types or shapes of one split, if anything is."""
+def _problem(images: np.ndarray, labels: np.ndarray, top: int) -> str | None:
+    """What is wrong with one split, if anything is; labels may be 0 to top."""
     if images.dtype != np.uint8:
         return f"images has dtype {images.dtype}, expected uint8 (0 to 255)."
     if images.shape[1:] not in ((28, 28), (28, 28, 1), (28, 28, 3)) or len(images) == 0:
@@ -154,5 +149,10 @@ def _split_problem(images: np.ndarray, labels: np.ndarray) -> str | None:
         return (
             f"labels has shape {labels.shape}, expected ({len(images)}, 1): one label "
             "for each image. Sets with several labels per image are not supported."
+        )
+    if labels.min() < 0 or labels.max() > top:
+        return (
+            f"labels runs from {labels.min()} to {labels.max()}; labels must be in 0 to {top}, "
+            "the largest label of the training images."
         )
     return None

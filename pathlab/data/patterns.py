@@ -12,6 +12,7 @@ LATTICE = 32  # cells per side before a cell pattern repeats; a picture never sh
 JITTER = 0.7  # side of the square, in cells, in which a cell's centre lies
 
 Array = np.ndarray
+Number = float | Array  # one for all pictures, or one for each: float32 [n, 1, 1]
 Rng = np.random.Generator
 
 
@@ -88,13 +89,7 @@ def cells(rng: Rng, u: Array, v: Array) -> Cells:
 
 
 def nuclei(
-    rng: Rng,
-    u: Array,
-    v: Array,
-    spacing: float | Array,
-    radius: float,
-    share: float | Array,
-    stretch: float = 1.0,
+    rng: Rng, u: Array, v: Array, spacing: Number, radius: float, share: Number, stretch: float = 1
 ) -> Array:
     """Soft-edged nuclei, float32 [n, 28, 28] in 0..1: one in a `share` of the cells.
 
@@ -105,6 +100,6 @@ def nuclei(
     return soft(3 * (size - spacing * found.near)) * (found.mark < share)
 
 
-def stripes(v: Array, period: float | Array) -> Array:
+def stripes(v: Array, period: Number) -> Array:
     """Parallel stripes across v, float32 [n, 28, 28] in 0..1, `period` in pixels."""
     return 0.5 + 0.5 * np.sin(2 * np.pi * v / period)

@@ -142,10 +142,7 @@ def _draw_stand_in(folder: Path) -> None:
         tqdm(total=total, desc="drawing", unit="image", leave=False, disable=None) as bar,
     ):
         for seed, (split, size) in enumerate(STAND_IN_SIZES.items()):
-            before = bar.n
-            images, labels = tissue.draw_split(
-                size, seed, progress=lambda n, _, before=before: bar.update(before + n - bar.n)
-            )
+            images, labels = tissue.draw_split(size, seed, progress=bar.update)
             np.save(temporary / f"{split}_images.npy", images)
             np.save(temporary / f"{split}_labels.npy", labels)
 

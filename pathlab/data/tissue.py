@@ -27,17 +27,6 @@ from pathlab.data.patterns import (
     uniform,
 )
 
-CLASS_NAMES = (
-    "adipose",
-    "background",
-    "debris",
-    "lymphocytes",
-    "mucus",
-    "smooth muscle",
-    "normal colon mucosa",
-    "cancer-associated stroma",
-    "colorectal adenocarcinoma epithelium",
-)
 VERSION = 1  # raise it when a drawing changes: caches carry it in their name
 
 CHUNK = 1000  # pictures drawn at once; part of the result, since all draws come from one stream
@@ -61,7 +50,7 @@ BLUR = 0.08  # largest weight of a neighbouring pixel in the optical blur
 NOISE = 5.0  # largest standard deviation of the sensor noise, in grey levels
 
 Seed = int | Sequence[int] | np.random.SeedSequence  # what np.random.default_rng takes
-Progress = Callable[[int, int], None]
+Progress = Callable[[int], object]
 Stains = tuple[Array, Array]  # hematoxylin and eosin, float32 [n, 28, 28], 0 or more
 
 
@@ -154,17 +143,18 @@ def adenocarcinoma(rng: Rng, n: int) -> Stains:
     return tissue * (0.2 + 0.5 * large * coarse), tissue * (0.35 + 0.1 * large) + 0.02
 
 
-TISSUES = (
-    adipose,
-    background,
-    debris,
-    lymphocytes,
-    mucus,
-    smooth_muscle,
-    normal_mucosa,
-    stroma,
-    adenocarcinoma,
-)
+TISSUES = {
+    "adipose": adipose,
+    "background": background,
+    "debris": debris,
+    "lymphocytes": lymphocytes,
+    "mucus": mucus,
+    "smooth muscle": smooth_muscle,
+    "normal colon mucosa": normal_mucosa,
+    "cancer-associated stroma": stroma,
+    "colorectal adenocarcinoma epithelium": adenocarcinoma,
+}
+CLASS_NAMES = tuple(TISSUES)  # a label is the position of its name
 
 
 # ---------------------------------------------------------------- from stain maps to pictures
@@ -226,7 +216,7 @@ def develop(rng: Rng, stains: Array) -> Array:
 def _draw_chunk(rng: Rng, labels: Array) -> Array:
     """One chunk of `draw_tissue`."""
     stains = np.empty((len(labels), 2, SIZE, SIZE), np.float32)
-    for label, tissue in enumerate(TISSUES):
+    for label, tissue in enumerate(TISSUES.values()):
         where = np.flatnonzero(labels == label)
         if len(where):
             for stain, values in enumerate(tissue(rng, len(where))):
@@ -240,7 +230,7 @@ def draw_tissue(
     """Draw one picture per label, uint8 [N, 28, 28, 3].
 
     labels: integers [N] in 0..8, else ValueError. A picture depends on all labels of the call.
-    progress(done, total), if given, is called after each chunk of pictures.
+    progress, if given, is called with the number of pictures after each chunk of them.
     """
     labels = np.asarray(labels)
     whole = labels.size == 0 or np.issubdtype(labels.dtype, np.integer)
@@ -252,11 +242,13 @@ def draw_tissue(
         chunk = slice(start, start + CHUNK)
         pictures[chunk] = _draw_chunk(rng, labels[chunk])
         if progress:
-            progress(min(start + CHUNK, len(labels)), len(labels))
+            progress(len(labels[chunk]))
     return pictures
 
 
-def draw_split(n: int, seed: Seed, progress: Progress | None = None) -> tuple[Array, Array]:
+def draw_split(
+    n: int, seed: int | Sequence[int], progress: Progress | None = None
+) -> tuple[Array, Array]:
     """Draw n pictures with random labels: uint8 [n, 28, 28, 3] and int64 [n].
 
     The classes are equally likely, which is near the shares in PathMNIST (9 to 14 per cent).

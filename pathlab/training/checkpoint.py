@@ -5,6 +5,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -20,46 +21,32 @@ _UNREADABLE = (
 )
 
 
-def save_state(
-    path: Path,
-    name: str,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    rest: dict,
-) -> None:
-    """Write all that resuming needs: the model called `name`, optimizer, schedule, the state of
-    PyTorch's own generators (which dropout draws from), and `rest`. Raises UserError for a full
-    disk."""
+def save_state(path: Path, model: str, parts: dict[str, Any], rest: dict) -> None:
+    """Write all that resuming needs: the model's name, the state_dict() of each part, the state
+    of PyTorch's own generators (which dropout draws from), and `rest`. "weights" is the model.
+
+    Raises UserError for a full disk.
+    """
     random = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         random["cuda"] = torch.cuda.get_rng_state()
-    state = {"model": name, "weights": model.state_dict(), "optimizer": optimizer.state_dict()}
-    state |= {"scheduler": scheduler.state_dict(), "random": random}
-    write_torch(path, {**state, **rest})
+    states = {name: part.state_dict() for name, part in parts.items()}
+    write_torch(path, {"model": model, **states, "random": random, **rest})
 
 
-def load_state(
-    path: Path,
-    name: str,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-) -> dict:
-    """Load what save_state wrote into the given objects; the rest of it is returned.
+def load_state(path: Path, model: str, parts: dict[str, Any]) -> dict:
+    """Load what save_state wrote into the given parts, and return all of it.
 
     Raises UserError if it belongs to another model or cannot be read.
     """
     with _readable(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
-        _check_model(path, state.pop("model"), state["weights"], name, model.state_dict())
-        model.load_state_dict(state.pop("weights"))
-        optimizer.load_state_dict(state.pop("optimizer"))
-        scheduler.load_state_dict(state.pop("scheduler"))
-        random = state.pop("random")
-        torch.set_rng_state(random["cpu"])
-        if "cuda" in random and torch.cuda.is_available():
-            torch.cuda.set_rng_state(random["cuda"])
+        _check_model(path, state["model"], state["weights"], model, parts["weights"].state_dict())
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        torch.set_rng_state(state["random"]["cpu"])
+        if "cuda" in state["random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["random"]["cuda"])
         return state
 
 

@@ -25,11 +25,6 @@ class Predictions:
         return self.probabilities.argmax(axis=1)
 
     @property
-    def classes(self) -> np.ndarray:
-        """All class numbers, int64 [K], those without an image included."""
-        return np.arange(self.probabilities.shape[1])
-
-    @property
     def accuracy(self) -> float:
         """The share of images whose most likely class is the true one, in [0, 1]."""
         return float((self.predicted == self.labels).mean())
@@ -39,40 +34,36 @@ class Predictions:
         classes, else the mean over one-against-the-rest. None where a class has no image."""
         from sklearn.metrics import roc_auc_score
 
-        if len(self.classes) < 2 or len(np.unique(self.labels)) < len(self.classes):
+        k = self.probabilities.shape[1]
+        if k < 2 or len(np.unique(self.labels)) < k:
             return None
-        if len(self.classes) == 2:
+        if k == 2:
             return float(roc_auc_score(self.labels, self.probabilities[:, 1]))
-        one_hot = self.labels[:, None] == self.classes
+        one_hot = self.labels[:, None] == np.arange(k)
         return float(roc_auc_score(one_hot, self.probabilities, average="macro"))
 
     def confusion(self) -> np.ndarray:
         """int64 [K, K]: how many images of class `row` were predicted to be of class `column`."""
         from sklearn.metrics import confusion_matrix
 
-        return confusion_matrix(self.labels, self.predicted, labels=self.classes)
+        classes = range(self.probabilities.shape[1])
+        return confusion_matrix(self.labels, self.predicted, labels=classes)
 
     def per_class(self) -> dict[str, np.ndarray]:
         """precision, recall and f1, each float64 [K] in [0, 1]; 0 where the quotient is 0 / 0."""
         from sklearn.metrics import precision_recall_fscore_support
 
-        scores = precision_recall_fscore_support(
-            self.labels, self.predicted, labels=self.classes, zero_division=0
-        )
+        options = {"labels": range(self.probabilities.shape[1]), "zero_division": 0}
+        scores = precision_recall_fscore_support(self.labels, self.predicted, **options)
         return dict(zip(("precision", "recall", "f1"), scores[:3], strict=True))
 
     def report(self, class_names: Sequence[str]) -> str:
         """precision, recall, F1 and number of images of each class as a table of text."""
         from sklearn.metrics import classification_report
 
-        table = classification_report(
-            self.labels,
-            self.predicted,
-            labels=self.classes,
-            target_names=list(class_names),
-            digits=3,
-            zero_division=0,
-        )
+        options = {"target_names": list(class_names), "digits": 3, "zero_division": 0}
+        classes = range(len(class_names))
+        table = classification_report(self.labels, self.predicted, labels=classes, **options)
         return f"{self.part} images\n{table.rstrip()}"
 
 

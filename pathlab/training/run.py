@@ -5,6 +5,7 @@ import io
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +21,7 @@ from pathlab.files import (
     write_json,
 )
 from pathlab.settings import check_same, read_settings
-from pathlab.training import checkpoint
+from pathlab.training.checkpoint import load_state, load_weights, save_state, save_weights
 from pathlab.training.recipes import RECIPES
 
 RUNS = Path("runs")
@@ -28,8 +29,6 @@ CHECKPOINT, BEST, CONFIG = "last.pt", "best.safetensors", "config.json"
 RESULTS, METRICS = "results.json", "metrics.csv"
 
 History = dict[str, list[float]]
-Optimizer = torch.optim.Optimizer
-Scheduler = torch.optim.lr_scheduler.LRScheduler
 
 
 class Run:
@@ -39,6 +38,7 @@ class Run:
     settings: what identifies the run (cli.resolve_settings), kept in config.json together with the
         name, source and number of classes of `data`.
     metric: the history's list to maximise, "val_acc" or "val_iou".
+    started: time.perf_counter() when the program began; now, if None.
 
     best.safetensors has the weights to use: those of the metric's best epoch, or of the last one if
     the settings say `keep` "last". last.pt has the whole state after the last epoch.
@@ -47,7 +47,15 @@ class Run:
     a run killed between the two repeats the epoch and writes the same weights again.
     """
 
-    def __init__(self, folder: Path | None, settings: dict, data: ImageData, metric: str):
+    def __init__(
+        self,
+        folder: Path | None,
+        settings: dict,
+        data: ImageData,
+        metric: str,
+        started: float | None = None,
+    ):
+        self.started = started or time.perf_counter()
         self.folder = folder or make_next_folder(RUNS / f"{settings['task']}-{settings['model']}")
         self.metric, self.data = metric, data
         about = {"num_classes": data.num_classes, "data_source": data.source}
@@ -71,9 +79,11 @@ class Run:
         remove_leftovers(self.folder)
         write_json(self.folder / CONFIG, self.config)
 
-    def announce(self, parameters: int, device: torch.device) -> None:
+    def announce(self, parameters: int, device: torch.device, train_loader: DataLoader) -> None:
         """Print what is about to be trained, on what, and where it is kept."""
-        config = self.config
+        config, batches = self.config, len(train_loader)
+        self.steps = min(config["max_steps"] or batches, batches)  # of an epoch; 0 means all
+        self.about = {"parameters": parameters, "device": str(device)}
         sizes = " / ".join(f"{len(self.data.labels[split]):,}" for split in self.data.labels)
         print(
             f"{config['model']}: {parameters:,} parameters, on {device} "
@@ -84,30 +94,28 @@ class Run:
             flush=True,
         )
 
-    def steps_per_epoch(self, train_loader: DataLoader) -> int:
-        """How many batches an epoch trains on; the setting max_steps 0 means all."""
-        return min(self.config["max_steps"] or len(train_loader), len(train_loader))
-
-    def recorded(self, criterion: nn.Module) -> nn.Module:
+    def record_losses(self, criterion: nn.Module) -> nn.Module:
         """The same loss, which also keeps its value at every training step, for the curves."""
-        return _Recorded(criterion, self)
+        return _RecordingLoss(criterion, self)
 
     def resume(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
-        scheduler: Scheduler,
-        train_loader: DataLoader,
+        optimizer: torch.optim.Optimizer,
+        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        train_loader: Any,
         history: History,
     ) -> None:
         """Load last.pt into the given objects, if there is one, and start the clock.
+
+        train_loader: a DataLoader whose sampler has `epoch` and `set_epoch`.
 
         Raises UserError if it belongs to another model or cannot be read.
         """
         path = self.folder / CHECKPOINT
         if path.is_file():
-            name = self.config["model"]
-            state = checkpoint.load_state(path, name, model, optimizer, scheduler)
+            parts = {"weights": model, "optimizer": optimizer, "scheduler": scheduler}
+            state = load_state(path, self.config["model"], parts)
             train_loader.sampler.set_epoch(state["batches_epoch"])
             history.update(state["history"])
             self.log, self.step_losses = state["log"], state["step_losses"]
@@ -117,9 +125,9 @@ class Run:
     def end_epoch(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
-        scheduler: Scheduler,
-        train_loader: DataLoader,
+        optimizer: torch.optim.Optimizer,
+        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        train_loader: Any,
         history: History,
     ) -> None:
         """Save the state, and the weights if they are to be kept; print the epoch.
@@ -140,8 +148,8 @@ class Run:
             self._write_weights(model)
         state = {"batches_epoch": train_loader.sampler.epoch, "history": history}
         state |= {"log": self.log, "step_losses": self.step_losses}
-        path, name = self.folder / CHECKPOINT, self.config["model"]
-        checkpoint.save_state(path, name, model, optimizer, scheduler, state)
+        parts = {"weights": model, "optimizer": optimizer, "scheduler": scheduler}
+        save_state(self.folder / CHECKPOINT, self.config["model"], parts, state)
         self._write_metrics({**history, **self.log})
         figures = "  ".join(f"{name} {values[-1]:.4f}" for name, values in history.items())
         print(f"epoch {len(values):3d}  {figures}  ({self.log['seconds'][-1]:.1f} s)", flush=True)
@@ -168,41 +176,31 @@ class Run:
 
     def load_kept(self, model: nn.Module) -> None:
         """Load the kept weights into `model`. Raises UserError if they cannot be read."""
-        checkpoint.load_weights(self.folder / BEST, model)
+        load_weights(self.folder / BEST, model)
 
-    def write_results(
-        self,
-        history: History,
-        *,
-        parameters: int,
-        device: torch.device,
-        steps_per_epoch: int,
-        started: float,
-        **test_scores: float | None,
-    ) -> None:
+    def write_results(self, history: History, **test_scores: float | None) -> None:
         """Write results.json, the sign that the run is finished, and print the scores.
 
-        started: time.perf_counter() when this process began. images_per_second counts training
-        and validation images together, as train_seconds covers both.
+        images_per_second counts training and validation images together, as train_seconds covers
+        both.
         """
         config, epochs = self.config, len(history[self.metric])
         train_seconds = sum(self.log["seconds"])
-        images = steps_per_epoch * config["batch_size"] + len(self.data.labels["val"])
+        images = self.steps * config["batch_size"] + len(self.data.labels["val"])
         results = {
             **config,
             "dataset": self.data.name,
-            "parameters": parameters,
-            "device": str(device),
+            **self.about,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "epochs": epochs,
-            "steps": epochs * steps_per_epoch,
+            "steps": epochs * self.steps,
             self.metric: history[self.metric][-1],
             f"best_{self.metric}": max(history[self.metric]),
             "kept_epoch": self._kept_epoch(history),
             **test_scores,
             "train_seconds": train_seconds,
-            "total_seconds": self.earlier_seconds + time.perf_counter() - started,
+            "total_seconds": self.earlier_seconds + time.perf_counter() - self.started,
             "images_per_second": epochs * images / train_seconds,
         }
         write_json(self.folder / RESULTS, results)
@@ -218,7 +216,7 @@ class Run:
 
     def _write_weights(self, model: nn.Module) -> None:
         about = {"model": self.config["model"], "num_classes": str(self.config["num_classes"])}
-        checkpoint.save_weights(self.folder / BEST, model, about)
+        save_weights(self.folder / BEST, model, about)
 
     def _write_metrics(self, columns: dict[str, list[float]]) -> None:
         text = io.StringIO()
@@ -229,7 +227,7 @@ class Run:
         write_atomically(self.folder / METRICS, text.getvalue().encode())
 
 
-class _Recorded(nn.Module):
+class _RecordingLoss(nn.Module):
     def __init__(self, criterion: nn.Module, run: Run):
         super().__init__()
         self.criterion, self.run = criterion, run
