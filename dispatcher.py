@@ -59,8 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     from pathlab.sweep.scripts import prepare
 
     parts = read_parts(args.config, args.seeds)
-    sources = [part.script.read_text(errors="replace") for part in parts]
-    prepare(threads, any("import pathlab" in source for source in sources))
+    prepare(threads, [part.script for part in parts])
     # While another process imports torch, this one imports all that it will need, to the report.
     import optuna.importance  # noqa: F401
 
