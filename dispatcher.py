@@ -8,11 +8,15 @@ The same command again goes on where it was stopped, whatever stopped it. See do
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pathlab.arguments import positive_int
 from pathlab.engines import add_engine_flags, cores, open_engine, slurm_options
 from pathlab.errors import UserError, run_command
 from pathlab.sweep.config import PRUNERS, SEARCHES
+
+if TYPE_CHECKING:
+    from pathlab.sweep.run import Sweep
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     slots = _slots(args)
     threads = args.threads or max(1, cores() // len(slots))
     from pathlab.files import locked, make_folder
-    from pathlab.sweep.config import read_parts
+    from pathlab.sweep.config import read_parts, remember
     from pathlab.sweep.scripts import prepare
 
     parts = read_parts(args.config, args.seeds)
@@ -64,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     import optuna.importance  # noqa: F401
 
     from pathlab.sweep.parser import check_part
-    from pathlab.sweep.run import STUDY, Sweep, remember
+    from pathlab.sweep.report import write_report  # noqa: F401
+    from pathlab.sweep.run import STUDY, Sweep
     from pathlab.sweep.search import Search, check_search, open_storage
 
     folder = (args.output_dir or Path("runs") / f"sweep-{args.config.stem}").resolve()
@@ -81,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
             Search(part, storage, args.search, args.trials, args.pruner, args.search_seed)
             for part in parts
         ]
-        sweep = Sweep(folder, parts, searches, about, slots, threads)
+        sweep = Sweep(folder, searches, args.pruner != "none", slots, threads)
         print(f"{sweep.total} trials, {len(slots)} at a time ({threads} threads each) -> {folder}")
         engine = open_engine(
             args.engine,
@@ -112,19 +117,22 @@ def _report(folder: Path, copy: Path | None) -> None:
     print(f"report: {write_report(folder)}")
 
 
-def _summary(sweep) -> int:
+def _summary(sweep: "Sweep") -> int:
     """Print the best configuration of each part; 1 if a trial failed, else 0."""
     for part in sweep.parts:
-        if best := sweep.best(part):
-            spread = f" (seeds: {', '.join(f'{v:.4f}' for v in best.values)})" * bool(part.seeds)
-            settings = ", ".join(f"{name} {value}" for name, value in best.params.items())
-            print(f"{part.name}: best {part.metric} {best.mean:.4f}{spread}: {settings}")
+        best = sweep.best(part)
+        if best is None:
+            continue
+        values = ", ".join(f"{value:.4f}" for value in best["values"])
+        spread = f" (seeds: {values})" if part.seeds else ""
+        settings = ", ".join(f"{name} {value}" for name, value in best["params"].items())
+        print(f"{part.name}: best {part.metric} {best['mean']:.4f}{spread}: {settings}")
     failed = [row for row in sweep.rows.values() if row["state"] == "failed"]
     if failed:
         print(
             f"{len(failed)} trials failed; the first, {failed[0]['folder']}:\n"
-            f"{failed[0]['error']}\nMend what was wrong; the same command "
-            "again repeats the failed ones only.",
+            f"{failed[0]['error']}\nFix the cause; the same command again repeats only the "
+            "trials that failed.",
             file=sys.stderr,
         )
     return int(bool(failed))
