@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from autograde.sandbox.start import Limits, best_isolation
+from autograde.student import Session
+from autograde.submission import take
 from benchmarks.threshold import CNN_TARGET, TARGETS
 from grader import test_part1_classification as part1
 from grader import test_part2_segmentation as part2
-from grader.checks import SEEDS, fresh_rng
-from grader.images import PrivateImages
-from grader.sandbox import Limits, best_isolation
-from grader.session import Session
-from grader.submission import take
+from grader.checks.images import PrivateImages
+from grader.checks.models import SEEDS, fresh_rng
 
 TARGET = {
     "CNNModel": CNN_TARGET,

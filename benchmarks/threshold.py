@@ -16,7 +16,7 @@ from torch import nn
 
 import classification_models as classification
 import segmentation_models as segmentation
-from grader.checks import BATCH, HIDDEN, SEEDS, STEPS
+from grader.checks.models import BATCH, HIDDEN, SEEDS, STEPS
 from pathlab.data.boxes import draw_boxes, paint_boxes
 from pathlab.data.tissue import draw_split
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from grader import checks, epochs, trainings
-from grader.checks import fresh_rng, graded, noise, seed_of
-from grader.feedback import Lost
+from autograde.feedback import Lost
+from grader.checks import epochs, trainings
+from grader.checks import models as checks
+from grader.checks.models import fresh_rng, graded, noise, seed_of
 
 MODELS, TRAIN = "classification_models", "classification_train"
 CLASSES = {"LinearModel": "linear", "MLPModel": "mlp", "CNNModel": "cnn"}

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from grader import averages, checks, epochs, reference, trainings
-from grader.checks import graded, noise
-from grader.feedback import Lost
+from autograde.feedback import Lost
+from grader.checks import averages, epochs, reference, trainings
+from grader.checks import models as checks
+from grader.checks.models import graded, noise
 
 MODELS, TRAIN = "segmentation_models", "segmentation_train"
 CLASSES = {

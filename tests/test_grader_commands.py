@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from conftest import REPO, assert_user_error, environment, hear_ctrl_c
 
-from grader.handout import without_solutions
-from grader.overview import GRADED, Row, gradebook, histogram, overview
-from grader.report import page
-from grader.results import Results, Verdict
-from grader.students import find_students
+from autograde.course.gradebook import GRADED, Row, gradebook, histogram, overview
+from autograde.course.handout import without_solutions
+from autograde.course.roster import find_students
+from autograde.report import page
+from autograde.results import Results, Verdict
 from pathlab.errors import UserError
 
 HOSTILE = "</div><script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
@@ -153,7 +153,12 @@ def handout(tmp_path_factory) -> Path:
 
 
 def test_the_handout_has_what_students_need_and_nothing_else(handout):
-    for name in ("pathlab/data/sets.py", "grader/worker.py", "docs/grader.md", "requirements.txt"):
+    for name in (
+        "pathlab/data/sets.py",
+        "grader/operations.py",
+        "docs/grader.md",
+        "requirements.txt",
+    ):
         assert (handout / name).read_bytes() == (REPO / name).read_bytes()
     names = {path.name for path in handout.rglob("*")}
     unwanted = ("tests", "benchmarks", "capstones", ".git", "data", "runs", "__pycache__")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from grader.images import PrivateImages, disguised
+from grader.checks.images import PrivateImages, disguised
 from pathlab.errors import UserError
 
 

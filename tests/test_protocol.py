@@ -14,8 +14,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from grader import protocol
-from grader.protocol import DTYPES, ProtocolError, Timeout, decode, encode, receive, send
+from autograde.untrusted import protocol
+from autograde.untrusted.protocol import (
+    DTYPES,
+    ProtocolError,
+    Timeout,
+    decode,
+    encode,
+    receive,
+    send,
+)
 
 MIB = 1 << 20
 json_values = st.recursive(

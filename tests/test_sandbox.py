@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from conftest import REPO
 
-from grader import sandbox
-from grader.sandbox import Isolation, Limits, SandboxError, start
-from grader.session import Session
-from grader.submission import take
+from autograde.sandbox import start as sandbox
+from autograde.sandbox.start import Isolation, Limits, SandboxError, start
+from autograde.student import Session
+from autograde.submission import take
 
 LINUX = sys.platform.startswith("linux")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX processes")
@@ -593,7 +593,7 @@ def test_dies_with_the_grader(kind):
     script = f"""
 import sys, time
 sys.path.insert(0, {str(Path(sandbox.__file__).parents[1])!r})
-from grader import sandbox
+from autograde.sandbox import start as sandbox
 sandbox.TRY_NAMESPACES = {sandbox.TRY_NAMESPACES}
 code = "# {token}" + chr(10) + {DAEMON!r} + "time.sleep(300)"
 worker = sandbox.start([sandbox.python(), "-c", code], read_only=sandbox.interpreter(),
@@ -616,7 +616,7 @@ time.sleep(300)
 
 
 def test_system_calls_are_denied(kind):
-    confine = pytest.importorskip("grader.confine")
+    confine = pytest.importorskip("autograde.sandbox.confine")
     machine = os.uname().machine
     calls = confine.numbers(confine.DENIED, machine)
     assert len(calls) > 60
