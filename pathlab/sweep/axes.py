@@ -1,4 +1,4 @@
-"""Where the values of a parameter lie in a figure: on a linear axis, a log axis, or a step apart."""
+"""Where the values of a parameter lie in a figure: linear, logarithmic, or a step apart."""
 
 import html
 import itertools
@@ -45,7 +45,7 @@ class Axis:
         """The place of a value."""
         if self.kind == "category":
             return self.index(value)
-        return math.log10(value) if self.kind == "log" else value
+        return math.log10(value) if self.kind == "log" else float(value)
 
     def index(self, value: object) -> int:
         """Which of the values it is; True is another than 1."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from pathlab.errors import UserError, suggestion
 from pathlab.files import write_json
+from pathlab.settings import check_same, flag, read_settings
 
 SEARCHES = ("grid", "random", "tpe")
 PRUNERS = ("none", "median", "halving")
@@ -88,13 +89,13 @@ class Part:
 def flag_words(flags: dict[str, dict], name: str, value: object) -> list[str]:
     """A parameter's words on the command line. None, and False without a flag for it, are none."""
     known = flags.get(name) or {}
-    flag = str(known.get("flag") or "--" + name.replace("_", "-"))
+    spelled = str(known.get("flag") or flag(name))
     if value is None or value is False:
         return [str(known["off"])] if value is False and known.get("off") else []
     if value is True:
-        return [flag]
+        return [spelled]
     text = value if isinstance(value, str) else json.dumps(value)
-    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]  # -x would be a flag
+    return [f"{spelled}={text}"] if text.startswith("-") else [spelled, text]  # -x would be a flag
 
 
 def remember(folder: Path, parts: list[Part], about: dict[str, Any]) -> None:
@@ -104,38 +105,22 @@ def remember(folder: Path, parts: list[Part], about: dict[str, Any]) -> None:
     Raises UserError for any other; for another order of the parameters too, as the configurations
     are numbered by it.
     """
-    path = folder / SWEEP
-    now = json.loads(json.dumps({**about, "parts": [part.record() for part in parts]}))
+    path, now = folder / SWEEP, {**about, "parts": [part.record() for part in parts]}
     if path.exists():
-        try:
-            before, after = _settings(json.loads(path.read_text())), _settings(now)
-        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} cannot be read ({error}); take another --output-dir."
-            ) from error
-        changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-        if changed and (changed != ["trials"] or now["search"] == "grid"):
-            was, is_now = before.get(changed[0]), after.get(changed[0])
-            raise UserError(
-                f"{folder} holds a sweep with other settings ({changed[0].rpartition(': ')[2]} was "
-                f"{was}, is {is_now}). Undo the change to finish that sweep, or take another "
-                "--output-dir."
-            )
+        check_same(
+            _by_part(read_settings(path, "Take another --output-dir.", required=["parts"])),
+            _by_part(now),
+            problem=f"{folder} holds a sweep with other settings",
+            advice="Undo the change to finish that sweep, or take another --output-dir.",
+            may_change=[] if about["search"] == "grid" else ["trials"],
+        )
     write_json(path, now)
 
 
-def _settings(record: dict[str, Any]) -> dict[str, object]:
-    """All settings of sweep.json under names of their own, with which they can be compared."""
-    settings = {name: value for name, value in record.items() if name != "parts"}
-    settings["parts"] = ", ".join(part["name"] for part in record["parts"])
-    for part in record["parts"]:
-        where = part["name"]
-        for key in ("params", "fixed"):
-            settings |= {f"{where}: {name}": value for name, value in part[key].items()}
-        for key in ("script", "metric", "direction", "seeds"):
-            settings[f"{where}: {key} "] = part[key]  # a parameter may be called so, too
-        settings[f"{where}: the order of params"] = ", ".join(part["params"])
-    return settings
+def _by_part(record: dict[str, Any]) -> dict[str, Any]:
+    parts = [part for part in record["parts"] if isinstance(part, dict)]
+    named = {part.get("name"): {**part, "flags": None} for part in parts}
+    return {**record, "parts": named}
 
 
 def read_parts(path: Path, seeds: int | None = None) -> list[Part]:
@@ -228,6 +213,8 @@ def _values(path: Path, name: str, values: list) -> list[Value]:
 
 
 def _range(path: Path, name: str, value: dict) -> dict[str, Any]:
+    low: Any
+    high: Any
     low, high, log = value.get("low"), value.get("high"), value.get("log", False)
     numbers = all(type(v) in (int, float) and math.isfinite(v) for v in (low, high))
     wrong = set(value) - {"low", "high", "log"} or not numbers or type(log) is not bool
@@ -252,9 +239,9 @@ def _seeds(path: Path, seeds: object) -> list[int]:
         return []
     if type(seeds) is int and seeds > 0:
         return list(range(seeds))
-    if isinstance(seeds, list) and seeds and all(type(s) is int and s >= 0 for s in seeds):
-        if len(set(seeds)) == len(seeds):
-            return seeds
+    whole = isinstance(seeds, list) and all(type(s) is int and s >= 0 for s in seeds)
+    if isinstance(seeds, list) and whole and 0 < len(set(seeds)) == len(seeds):
+        return seeds
     raise UserError(
         f'{path}: "seeds" should be how many, or a list of different whole numbers, not {seeds!r}.'
     )

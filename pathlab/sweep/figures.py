@@ -1,7 +1,7 @@
 """The report's figures, as the plain dicts that plotly.js draws: {"data": [...], "layout": {...}}.
 
 Plain dicts take a thousandth of the time of plotly.graph_objects; the tests validate them with it.
-`table`: see pathlab.sweep.tables.configurations, measured ones only. `names`: the varied parameters.
+`table`: pathlab.sweep.tables.configurations, measured ones only. `names`: the varied parameters.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import pandas as pd
 
 from pathlab.sweep.axes import MOST_TICKS, axis_of, brief, short
 from pathlab.sweep.config import Part
-from pathlab.sweep.tables import best, counted
+from pathlab.sweep.tables import best, counted, each
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")  # Okabe and Ito
 BLUE, RED, SKY = COLOURS[0], COLOURS[3], COLOURS[5]
@@ -58,11 +58,11 @@ def curves(
     ended = counted(drawn)
     others = drawn[~drawn.index.isin(ended.index)]
     by_key = {name: pd.DataFrame(list(g["curve"])) for name, g in ended.groupby("key")}
-    rows = [row for row in table.itertuples() if row.key in by_key]
-    chosen = best(table)
-    rows.sort(key=lambda row: row.key != chosen["key"])  # stable: the others stay by their mean
+    rows = [row for row in each(table) if row.key in by_key]
+    winner = None if (chosen := best(table)) is None else chosen["key"]
+    rows.sort(key=lambda row: row.key != winner)  # stable: the others stay by their mean
     data = _bundle(
-        [(f"#{t.number} {t.state}", t.curve) for t in others.itertuples()],
+        [(f"#{t.number} {t.state}", t.curve) for t in each(others)],
         name="pruned or failed", line={"color": GREY, "width": 1, "dash": "dot"},
     )  # fmt: skip
     rest = [(label(row, names), dict(by_key[row.key].mean())) for row in rows[len(COLOURS) :]]
@@ -70,7 +70,7 @@ def curves(
         rest, name=f"{len(rest)} other configurations", line={"color": FAINT, "width": 1}
     )
     for rank, row in reversed(list(enumerate(rows[: len(COLOURS)]))):
-        data += _line(row, by_key[row.key].sort_index(axis=1), rank, names, chosen)
+        data += _line(row, by_key[row.key].sort_index(axis=1), rank, names, row.key == winner)
     if not data:
         return None
     entries = min(len(rows), len(COLOURS)) + bool(rest) + bool(len(others))
@@ -86,9 +86,9 @@ def curves(
     )
 
 
-def _line(row: Any, seeds: pd.DataFrame, rank: int, names: list[str], chosen: Any) -> list[dict]:
+def _line(row: Any, seeds: pd.DataFrame, rank: int, names: list[str], first: bool) -> list[dict]:
     """One configuration's mean, and the band of its seeds (a row of `seeds` each)."""
-    x, first = [float(epoch) for epoch in seeds.columns], row.key == chosen["key"]
+    x = [float(epoch) for epoch in seeds.columns]
     band = scatter(
         x + x[::-1], [*seeds.max(), *seeds.min()[::-1]], mode="none",
         fill="toself", fillcolor=COLOURS[rank] + "30", hoverinfo="skip", showlegend=False,
@@ -106,7 +106,7 @@ def _line(row: Any, seeds: pd.DataFrame, rank: int, names: list[str], chosen: An
 
 
 def _bundle(lines: list[tuple[str, dict]], name: str, line: dict) -> list[dict]:
-    """Many lines as one trace, as hundreds of traces would be slow. A line: title, values by epoch."""
+    """Lines (title, values by epoch) as one trace: hundreds of traces would be slow."""
     if not lines:
         return []
     x: list = []
@@ -175,16 +175,16 @@ def architectures(metric: str, models: list[str], values: list[list[float]]) -> 
 
 def slices(part: Part, table: pd.DataFrame, name: str, names: list[str]) -> Figure:
     """The metric of each trial against one parameter, and the mean of each value that repeats."""
-    chosen = best(table)
+    winner = None if (chosen := best(table)) is None else chosen["key"]
     here = table[table["params"].map(lambda params: name in params)]
     axis, points = axis_of(part, name, here), []
-    for row in here.itertuples():
+    for row in each(here):
         for order, value in enumerate(row.values):
             place = axis.at(row.params[name])
             # Side by side, or equal values of a category would hide each other.
             spread = 0.22 * ((row.number * 0.618 + order * 0.382) % 1 - 0.5)
             x = place + spread if axis.kind == "category" else place
-            points.append((x, value, hover(row, names), place, row.key == chosen["key"]))
+            points.append((x, value, hover(row, names), place, row.key == winner))
     drawn = pd.DataFrame(points, columns=["x", "y", "text", "place", "best"])
     marker = {"size": 8, "opacity": 0.75, "line": {"color": "#fff", "width": 0.5}}
     data = [
@@ -210,7 +210,7 @@ def slices(part: Part, table: pd.DataFrame, name: str, names: list[str]) -> Figu
 
 
 def parallel(part: Part, table: pd.DataFrame, names: list[str]) -> Figure:
-    """Each configuration as a line from axis to axis, the darker the better; the last is the metric.
+    """Each configuration as a line from axis to axis; the darker the better, the metric last.
 
     customdata is (configuration, axis, value) by index: a click on a value keeps the lines
     through it. Lines are shifted a little by rank, so that those of equal values lie side by side.
@@ -218,8 +218,8 @@ def parallel(part: Part, table: pd.DataFrame, names: list[str]) -> Figure:
     axes = [axis_of(part, name, table) for name in names]
     low, high, last = table["mean"].min(), table["mean"].max(), len(names)
     height = (table["mean"] - low) / (high - low) if high > low else table["mean"] * 0 + 0.5
-    strands: dict[str, dict[str, list]] = {}
-    for rank, row in reversed(list(enumerate(table.itertuples()))):
+    strands: dict[str, dict[str, Any]] = {}
+    for rank, row in reversed(list(enumerate(each(table)))):
         shade = SHADES[rank * len(SHADES) // len(table)]
         strand = strands.setdefault(shade, {"x": [], "y": [], "text": [], "customdata": []})
         shift = 0.05 * (0.5 - (rank + 0.5) / len(table))
@@ -230,7 +230,7 @@ def parallel(part: Part, table: pd.DataFrame, names: list[str]) -> Figure:
         strand["y"] += [*shares, float(height.iloc[rank]), None]
         strand["text"] += [hover(row, names)] * (last + 1) + [None]
         strand["customdata"] += [[rank, a, i] for a, i in enumerate([*indices, rank])] + [None]
-    look = {"mode": "lines+markers", "hoverinfo": "text", "marker": {"size": 5}}
+    look: dict[str, Any] = {"mode": "lines+markers", "hoverinfo": "text", "marker": {"size": 5}}
     notes = [
         _tick(place, axis.share(value), short(brief(value), 14))
         for place, axis in enumerate(axes)

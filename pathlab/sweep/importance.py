@@ -27,8 +27,8 @@ def importances(part: Part, table: pd.DataFrame, names: list[str]) -> tuple[dict
     measured = table[table["n"] > 0]
     left_out = len(table) - len(measured)
     warning = (
-        f" {left_out} configurations that were pruned, failed or still run are left out: parameters "
-        "that decide which ones are stopped look less important here than they are."
+        f" {left_out} configurations that were pruned, failed or still run are left out: what "
+        "decides which ones are stopped looks less important here than it is."
     )
     warning = warning if left_out else ""
     everywhere = [name for name in names if all(name in params for params in measured["params"])]
@@ -56,8 +56,8 @@ def importances(part: Part, table: pd.DataFrame, names: list[str]) -> tuple[dict
     shares[REST] = max(0.0, 1 - sum(shares.values()))
     return shares, (
         "The share of the variance between the configurations' means that each parameter explains "
-        "by itself, averaged over the others (its main effect); the rest is interactions of several "
-        f"parameters, and noise. It is {text}." + warning * bool(left_out)
+        "by itself, averaged over the others (its main effect); the rest is interactions of "
+        f"several parameters, and noise. It is {text}.{warning}"
     )
 
 
@@ -67,7 +67,9 @@ def _fanova(part: Part, params: pd.DataFrame, means: pd.Series) -> dict[str, flo
     from optuna.distributions import FloatDistribution
 
     places = pd.DataFrame({name: _places(part, params[name]) for name in params})
-    kinds = {n: FloatDistribution(places[n].min() - 0.5, places[n].max() + 0.5) for n in places}
+    kinds: dict[str, Any] = {
+        n: FloatDistribution(places[n].min() - 0.5, places[n].max() + 0.5) for n in places
+    }
     for name in places:
         if isinstance(part.params.get(name), dict):
             kinds[name] = FloatDistribution(places[name].min(), places[name].max())
@@ -84,7 +86,7 @@ def _fanova(part: Part, params: pd.DataFrame, means: pd.Series) -> dict[str, flo
 
 def _places(part: Part, column: pd.Series) -> "np.ndarray | pd.Series":
     """A parameter's values as floats: those of a range where they lie, listed ones a step apart."""
-    span: Any = part.params.get(column.name)
+    span: Any = part.params.get(str(column.name))
     if isinstance(span, dict) and all(finite(value) is not None for value in column):
         numbers = column.astype(float)
         return np.log10(numbers) if span.get("log") is True and min(numbers) > 0 else numbers

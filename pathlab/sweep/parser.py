@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from pathlab.errors import UserError, suggestion
 from pathlab.files import write_json
+from pathlab.settings import flag as spell
 from pathlab.sweep.config import Part, flag_words
 from pathlab.sweep.scripts import Script, run_script
 
@@ -85,15 +86,14 @@ def main() -> None:
 
 
 def _inspect(parser: argparse.ArgumentParser, request: dict[str, Any]) -> dict[str, Any]:
-    """{"flags", "resumable"}. Raises _RefusedError for a flag or a value that the parser refuses."""
+    """{"flags", "resumable"}. Raises _RefusedError for what the parser refuses."""
     options = parser._option_string_actions
     flags: dict[str, dict] = {}
     owners: dict[str, str] = {}
     for name in [*request["needed"], *request["values"]]:
         flag = next((f for n in (name.replace("_", "-"), name) if (f := f"--{n}") in options), None)
         if flag is None and name in request["needed"]:
-            wanted = "--" + name.replace("_", "-")
-            raise _RefusedError(f"it has no flag {wanted}, which the dispatcher has to set.")
+            raise _RefusedError(f"it has no flag {spell(name)}, which the dispatcher has to set.")
         if flag is None:
             known = sorted(o.lstrip("-").replace("-", "_") for o in options if o.startswith("--"))
             hint = suggestion(name, known)

@@ -28,6 +28,7 @@ from pathlab.sweep.tables import (
     best,
     configurations,
     counted,
+    each,
     finite,
     numbers_in,
     on_test,
@@ -119,8 +120,8 @@ def _architectures(sweep: SweepFolder, part: Part) -> list[dict[str, Any]]:
     trials = counted(sweep.trials_of(part))
     fixed = part.fixed.get("model")
     models = [
-        next((m for m in (t.params.get("model"), t.results.get("model"), fixed) if m is not None), None)
-        for t in trials.itertuples()
+        t.params.get("model") or t.results.get("model") or fixed
+        for t in each(trials)
     ]  # fmt: skip
     rows = []
     for model, group in trials.groupby(pd.Series(models, trials.index).map(shown), sort=False):
@@ -169,7 +170,7 @@ def _part(part: Part, trials: pd.DataFrame, place: Place) -> dict[str, Any]:
         "best": None if chosen is None else chosen.to_dict(),
         "better": None if chosen is None else measured.iloc[0].to_dict(),
         "best_test": numbers_in(winners["results"], test),
-        "commands": [_command(part, t.params, t.seed) for t in winners.itertuples()],
+        "commands": [_command(part, t.params, t.seed) for t in each(winners)],
         "configurations": records(table),
         "trials": records(trials),
         "tested": bool(numbers_in(trials["results"], test)),

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 REPO = Path(__file__).resolve().parents[2]
 HAS_FORK = "forkserver" in multiprocessing.get_all_start_methods()
@@ -31,7 +32,7 @@ POLL_SECONDS = 0.2  # how often a running script is asked whether it should stop
 KILLED = 137  # exit code of a process that SIGKILL has ended, as shells report it
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
-_context = multiprocessing.get_context("forkserver" if HAS_FORK else "spawn")
+_context: Any = multiprocessing.get_context("forkserver" if HAS_FORK else "spawn")
 _prepared: set[str] = set()
 _lock = threading.Lock()  # multiprocessing reads an exit code wrongly where two threads look
 

@@ -7,6 +7,7 @@ import random
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import (
@@ -30,7 +31,7 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 
 def open_storage(file: Path) -> BaseStorage:
-    """The journal; call it while holding the sweep's lock. What a killed process left is mended:
+    """The journal; call it while holding the sweep's lock. What a killed process left is repaired:
     its lock on the journal, and a last line that it did not finish."""
     file.with_name(file.name + ".lock").unlink(missing_ok=True)
     if file.exists():
@@ -75,11 +76,13 @@ class Search:
                 trials = DEFAULT_TRIALS if trials is None else trials
             self.listed = self.listed[:trials]
         self.total = len(self.listed) if self.listed is not None else trials or DEFAULT_TRIALS
-        self.distributions = {n: _distribution(values) for n, values in part.params.items()}
+        self.distributions: dict[str, Any] = {
+            name: _distribution(values) for name, values in part.params.items()
+        }
         self.study = optuna.create_study(
             storage=storage,
             study_name=part.name,
-            direction=part.direction,
+            direction="minimize" if part.direction == "minimize" else "maximize",
             load_if_exists=True,
             pruner=_pruner(pruner),
         )
@@ -118,7 +121,7 @@ class Search:
             elif frozen.state == TrialState.FAIL or lost:
                 self._ask(number, frozen.params)
             elif frozen.state == TrialState.COMPLETE:
-                self.results[point] = frozen.value
+                self.results[point] = frozen.values[0]
         self.again = sorted(self.open)
         self.count = max(newest, default=-1) + 1
 

@@ -57,16 +57,20 @@ class SweepFolder:
         return total or None
 
 
+def each(table: pd.DataFrame) -> Iterable[Any]:
+    """The rows, with the columns as attributes."""
+    return table.itertuples()
+
+
 def key(value: object) -> str:
     """Equal for equal JSON values, and only for them (1, 1.0, True and "1" all differ)."""
     return json.dumps(value, sort_keys=True)
 
 
-def finite(value: object) -> float | None:
+def finite(value: Any) -> float | None:
     """A finite number, or None. Beyond 1e150, its square would no longer be finite."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return None
-    return value if abs(value) < 1e150 else None  # type: ignore[return-value]
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return value if is_number and abs(value) < 1e150 else None
 
 
 def numbers_in(results: Iterable[dict[str, Any]], name: str) -> list[float]:
@@ -151,8 +155,10 @@ def values_of(part: Part, name: str, table: pd.DataFrame) -> list[Any]:
 def ablation(part: Part, table: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
     """The measured configurations that differ from the best one in one parameter."""
     chosen, rows = best(table), []
+    if chosen is None:
+        return []
     measured = table[table["n"] > 0].set_index("key", drop=False)
-    for name in names if chosen is not None else ():
+    for name in names:
         for value in values_of(part, name, measured) if name in chosen["params"] else ():
             other = key({**chosen["params"], name: value})
             if other in measured.index and other != chosen["key"]:

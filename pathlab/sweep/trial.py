@@ -135,7 +135,7 @@ def _value(results: Path, metric: str) -> tuple[float | None, str | None]:
         return None, f"it ended well, but {results.name} cannot be read: {error}"
     if not isinstance(found, dict):
         return None, f"{results.name} should hold an object with {metric!r}, not {found!r:.40}"
-    value = found.get(metric)
+    value: Any = found.get(metric)
     if type(value) in (int, float) and math.isfinite(value):
         return float(value), None
     if metric in found:
