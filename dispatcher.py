@@ -16,11 +16,16 @@ from pathlab.errors import UserError, run_command
 from pathlab.sweep.config import PRUNERS, SEARCHES
 
 if TYPE_CHECKING:
+    from pathlab.sweep.config import Part
     from pathlab.sweep.run import Sweep
+
+Slots = list[str | None]  # a device for each trial that runs at a time; None is the script's choice
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    """The command line of the dispatcher."""
+    about = (__doc__ or "").splitlines()[0]
+    parser = argparse.ArgumentParser(description=about, allow_abbrev=False)
     add = parser.add_argument
     add("--config", "--config_path", type=Path, required=True, help="the sweep's JSON file")
     add(
@@ -35,15 +40,19 @@ def build_parser() -> argparse.ArgumentParser:
         type=positive_int,
         help="trials at a time (default: one for each of --devices, else one for each core)",
     )
-    add("--search", choices=SEARCHES, default="grid", help="default: grid")
+    add("--search", choices=SEARCHES, default="grid", help="which values to try (default: grid)")
     add("--trials", type=positive_int, help="configurations of random and tpe (default: 20)")
-    add("--pruner", choices=PRUNERS, default="none", help="default: none")
+    add("--pruner", choices=PRUNERS, default="none", help="stops bad trials early (default: none)")
     add(
         "--seeds", type=positive_int, help="seeds for each configuration, where the file names none"
     )
-    add("--search-seed", type=int, default=0, help="of random and tpe (default: 0)")
+    add("--search-seed", type=int, default=0, help="random seed of random and tpe (default: 0)")
     add_engine_flags(parser)
-    add("--threads", type=positive_int, help="of each trial (default: the cores, shared out)")
+    add(
+        "--threads",
+        type=positive_int,
+        help="threads of a trial (default: the cores, shared out)",
+    )
     add(
         "--devices",
         metavar="LIST",
@@ -55,11 +64,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the sweep that the command line asks for, or what is missing of it, and report.
+
+    0, or 1 if a trial failed. Raises UserError for what the user can fix.
+    """
     args = build_parser().parse_args(argv)
     slots = _slots(args)
     threads = args.threads or max(1, cores() // len(slots))
     from pathlab.files import locked, make_folder
-    from pathlab.sweep.config import read_parts, remember
+    from pathlab.sweep.config import read_parts
     from pathlab.sweep.scripts import prepare
 
     parts = read_parts(args.config, args.seeds)
@@ -67,26 +80,12 @@ def main(argv: list[str] | None = None) -> int:
     # While another process imports torch, this one imports all that it will need, to the report.
     import optuna.importance  # noqa: F401
 
-    from pathlab.sweep.parser import check_part
-    from pathlab.sweep.report import write_report  # noqa: F401
-    from pathlab.sweep.run import STUDY, Sweep
-    from pathlab.sweep.search import Search, check_search, open_storage
+    import pathlab.sweep.report  # noqa: F401
 
     folder = (args.output_dir or Path("runs") / f"sweep-{args.config.stem}").resolve()
     make_folder(folder)
     with locked(folder, wait=False):
-        needed = ["output_dir", *["device"] * (slots[0] is not None)]
-        for part in parts:
-            check_search(part, args.search)
-            check_part(part, folder, [*needed, *["seed"] * bool(part.seeds)], threads)
-        about = {"search": args.search, "trials": args.trials, "pruner": args.pruner}
-        remember(folder, parts, about | {"search_seed": args.search_seed})
-        storage = open_storage(folder / STUDY)
-        searches = [
-            Search(part, storage, args.search, args.trials, args.pruner, args.search_seed)
-            for part in parts
-        ]
-        sweep = Sweep(folder, searches, args.pruner != "none", slots, threads)
+        sweep = _open_sweep(args, parts, folder, slots, threads)
         print(f"{sweep.total} trials, {len(slots)} at a time ({threads} threads each) -> {folder}")
         engine = open_engine(
             args.engine,
@@ -105,6 +104,29 @@ def main(argv: list[str] | None = None) -> int:
             engine.shutdown(wait=False, cancel_futures=True)
             _report(folder, args.grid_search_results_path)
         return _summary(sweep)
+
+
+def _open_sweep(
+    args: argparse.Namespace, parts: "list[Part]", folder: Path, slots: Slots, threads: int
+) -> "Sweep":
+    """The sweep in its folder, after all checks. Raises UserError for what does not fit."""
+    from pathlab.sweep.config import remember
+    from pathlab.sweep.parser import check_part
+    from pathlab.sweep.run import STUDY, Sweep
+    from pathlab.sweep.search import Search, check_search, open_storage
+
+    needed = ["output_dir"] if slots[0] is None else ["output_dir", "device"]
+    for part in parts:
+        check_search(part, args.search)
+        check_part(part, folder, [*needed, "seed"] if part.seeds else needed, threads)
+    about = {name: vars(args)[name] for name in ("search", "trials", "pruner", "search_seed")}
+    remember(folder, parts, about)
+    storage = open_storage(folder / STUDY)
+    searches = [
+        Search(part, storage, args.search, args.trials, args.pruner, args.search_seed)
+        for part in parts
+    ]
+    return Sweep(folder, searches, args.pruner != "none", slots, threads)
 
 
 def _report(folder: Path, copy: Path | None) -> None:
@@ -138,8 +160,8 @@ def _summary(sweep: "Sweep") -> int:
     return int(bool(failed))
 
 
-def _slots(args: argparse.Namespace) -> list[str | None]:
-    """A device for each trial that runs at a time; None leaves it to the script."""
+def _slots(args: argparse.Namespace) -> Slots:
+    """What --workers, --devices and --per-device ask for."""
     if args.devices is None:
         return [None] * (args.workers or cores())
     devices = [device.strip() for device in args.devices.split(",")]

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,7 +19,7 @@ from pathlab.errors import UserError
 from pathlab.files import write_atomically
 from pathlab.sweep import tables
 from pathlab.sweep.config import Part
-from pathlab.sweep.search import Search
+from pathlab.sweep.search import Configuration, Search
 from pathlab.sweep.trial import (
     COMPLETE,
     FAILED,
@@ -40,27 +39,6 @@ POLL_SECONDS = 0.5  # between two looks at the running trials' epochs
 SHOW_SECONDS = 1.0  # between two changes of the progress bar's text
 
 Row = dict[str, Any]  # trial.json's content
-
-
-@dataclass
-class Configuration:
-    """One set of parameters, and its trials: one for each seed."""
-
-    search: Search
-    number: int
-    params: dict[str, Any]
-    ended: dict[int | None, Row] = field(default_factory=dict)  # by seed
-    pruned: bool = False
-
-    @property
-    def seeds(self) -> list[int | None]:
-        """One for each trial; None leaves it to the script."""
-        return [*self.search.part.seeds] or [None]
-
-    def trial_name(self, seed: int | None) -> str:
-        """The name of a trial's folder."""
-        name = f"{self.search.part.name}-{self.number:04d}"
-        return name if seed is None else f"{name}-seed{seed}"
 
 
 class Sweep:
@@ -110,12 +88,12 @@ class Sweep:
                     if asked_to_stop():
                         raise KeyboardInterrupt
                     ended, _ = wait(self.running, POLL_SECONDS, FIRST_COMPLETED)
-                    told = [(*self.running.pop(future), future) for future in ended]
-                    self.free += [slot for _, _, slot, _ in told]
+                    done = [(*self.running.pop(future), future) for future in ended]
+                    self.free += [slot for _, _, slot, _ in done]
                     self._fill(engine)  # before the paperwork
-                    for configuration, trial, _, future in told:
+                    for configuration, trial, _, future in done:
                         self._end(configuration, trial, _outcome(trial, future))
-                    if told:
+                    if done:
                         self._write_table()
                     self._fill(engine)  # where a pruned configuration has kept others waiting
                     if self.prunes:
@@ -144,12 +122,10 @@ class Sweep:
                 self.bar.total -= 1
             if not self.left:
                 return None
-            found = self.left[0].next()
-            if found is None:
+            if configuration := self.left[0].next():
+                self._take_earlier(configuration)
+            else:
                 self.left.pop(0)
-                continue
-            configuration = Configuration(self.left[0], *found)
-            self._take_earlier(configuration)
 
     def _take_earlier(self, configuration: Configuration) -> None:
         """Queue what is missing of a configuration; count what an earlier run has finished."""

@@ -6,6 +6,7 @@ The study is kept in Optuna's own journal file, so `optuna-dashboard study.log` 
 import random
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,27 @@ def check_search(part: Part, method: str) -> None:
         raise UserError(
             f"{part.name}: a range has no grid; use --search random or tpe, or list its values."
         )
+
+
+@dataclass
+class Configuration:
+    """One set of parameters, and its trials: one for each seed."""
+
+    search: "Search"
+    number: int
+    params: dict[str, Any]
+    ended: dict[int | None, dict[str, Any]] = field(default_factory=dict)  # trial.json, by seed
+    pruned: bool = False
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """One for each trial; None leaves it to the script."""
+        return [*self.search.part.seeds] or [None]
+
+    def trial_name(self, seed: int | None) -> str:
+        """The name of a trial's folder."""
+        name = f"{self.search.part.name}-{self.number:04d}"
+        return name if seed is None else f"{name}-seed{seed}"
 
 
 class Search:
@@ -125,17 +147,17 @@ class Search:
         self.again = sorted(self.open)
         self.count = max(newest, default=-1) + 1
 
-    def next(self) -> tuple[int, dict] | None:
-        """(number, parameters) of a configuration to run, or None when there is no more."""
+    def next(self) -> Configuration | None:
+        """A configuration to run, or None when there is no more."""
         if self.again:
             number = self.again.pop(0)
-            return number, self.open[number].params
+            return Configuration(self, number, self.open[number].params)
         while self.count < self.total:
             number = self.count
             self.count += 1
             trial = self._ask(number, self.listed[number] if self.listed is not None else None)
             if str(trial.params) not in self.results:
-                return number, trial.params
+                return Configuration(self, number, trial.params)
             self.tell(number, self.results[str(trial.params)])  # the same again, without the work
         return None
 
