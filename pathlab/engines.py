@@ -123,6 +123,7 @@ class RayExecutor(Executor):
         self._task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_call)
 
     def submit(self, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        """Hand one call to Ray."""
         future: Future = Future()
         future.set_running_or_notify_cancel()  # Ray's own future would let itself be cancelled
         self._task.remote(function, args, kwargs).future().add_done_callback(
@@ -131,6 +132,7 @@ class RayExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Leave Ray; calls that still run are ended."""
         self._ray.shutdown()
 
 
@@ -162,6 +164,7 @@ class SlurmExecutor(Executor):
         self._watcher.start()
 
     def submit(self, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        """Hand one call to SLURM as a job. Raises UserError where SLURM refuses it."""
         future: Future = Future()
         try:
             job = self._executor.submit(function, *args, **kwargs)
@@ -194,6 +197,7 @@ class SlurmExecutor(Executor):
                 self._changed.wait(POLL_SECONDS)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; cancel_futures: also end the jobs that wait or run."""
         with self._changed:
             if cancel_futures:
                 for job in self._jobs.values():

@@ -8,7 +8,6 @@ import random
 import shlex
 import shutil
 import statistics
-import time
 from pathlib import Path
 
 import pytest
@@ -488,9 +487,6 @@ def test_a_thousand_trials(browser, tmp_path):
     large = part(params=params | {"width": list(range(8, 88, 5))})
     folder = write_sweep(tmp_path, large)
     fill(folder, large, seed=5, most=1000)
-    began = time.monotonic()
-    write_report(folder)
-    assert time.monotonic() - began < 30
     opened = Opened(browser, folder)
     opened.assert_quiet()
     assert len(opened.table("Trials")) == 1000

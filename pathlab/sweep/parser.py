@@ -48,9 +48,9 @@ def check_part(part: Part, folder: Path, needed: list[str], threads: int) -> Non
         arguments = [str(question), str(replied)]
         run_script(Script(Path(__file__).resolve(), arguments, log, lock, threads=threads))
         if not replied.exists():
-            told = log.read_text(errors="replace").strip().splitlines()[-5:]
+            lines = log.read_text(errors="replace").strip().splitlines()[-5:]
             raise UserError(
-                f"{part.script.name} ended before it parsed its command line:\n" + "\n".join(told)
+                f"{part.script.name} ended before it parsed its command line:\n" + "\n".join(lines)
             )
         reply = json.loads(replied.read_text())
     if "problem" in reply:

@@ -33,7 +33,7 @@ KILLED = 137  # exit code of a process that SIGKILL has ended, as shells report 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 _context: Any = multiprocessing.get_context("forkserver" if HAS_FORK else "spawn")
-_prepared: set[str] = set()
+_prepared = threading.Event()
 _lock = threading.Lock()  # multiprocessing reads an exit code wrongly where two threads look
 
 
@@ -59,9 +59,9 @@ def prepare(threads: int, scripts: Iterable[Path]) -> None:
     threads: of torch, for all scripts that do not say otherwise. Changes this process's
     environment, which the server inherits. Does nothing when it is called again.
     """
-    if "server" in _prepared:
+    if _prepared.is_set():
         return
-    _prepared.add("server")
+    _prepared.set()
     paths = [str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     os.environ |= {"OMP_NUM_THREADS": str(threads), "MPLBACKEND": "agg"}
@@ -81,10 +81,10 @@ def run_script(script: Script, should_stop: Callable[[], bool] = lambda: False) 
     should_stop: asked now and then; the script is killed, with all that it has started, when it
     returns True.
     """
-    prepare(script.threads, [script.path])
     process = _context.Process(target=_become, args=(script,))
     try:
         with _lock, _without_main_module():
+            prepare(script.threads, [script.path])
             process.start()
     except (OSError, EOFError):  # the server was killed at this moment; the next call starts one
         return KILLED
@@ -137,7 +137,7 @@ def _become(script: Script) -> None:
     sys.path.insert(0, str(script.path.parent))
     try:
         runpy.run_path(str(script.path), run_name="__main__")
-    except Exception as error:  # told as the interpreter does, without the lines of this file
+    except Exception as error:  # shown as the interpreter does, without the lines of this file
         frames = error.__traceback__
         while frames and frames.tb_frame.f_code.co_filename != str(script.path):
             frames = frames.tb_next

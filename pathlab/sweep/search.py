@@ -108,7 +108,7 @@ class Search:
             load_if_exists=True,
             pruner=_pruner(pruner),
         )
-        self.open: dict[int, Trial] = {}  # told nothing yet, by number
+        self.open: dict[int, Trial] = {}  # those that the study has no result of, by number
         self.reported: dict[int, int] = {}  # epochs of each that the journal knows
         self.again: list[int] = []  # numbers of configurations that an earlier run has left
         self.results: dict[str, float] = {}  # by parameters: TPE may propose the same twice

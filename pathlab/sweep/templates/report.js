@@ -95,7 +95,7 @@ document.querySelectorAll("table.sortable").forEach(makeSortable);
 document.querySelectorAll(".explorer").forEach(makeFilterable);
 const specs = JSON.parse(document.getElementById("figures").textContent);
 const places = [...document.querySelectorAll("[data-figure]")];
-// One figure a task, so that the page answers while hundreds of lines are drawn.
+// One figure a task, so that the page responds while hundreds of lines are drawn.
 window.drawn = places.reduce(
   (before, place) => before.then(() => new Promise(resolve => setTimeout(resolve)))
     .then(() => draw(place, specs[place.dataset.figure])),
