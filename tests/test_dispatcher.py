@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -612,5 +613,7 @@ def test_the_ready_made_sweeps_are_accepted(file, tmp_path):
         assert part.arguments(part.grid()[0], 0)[-2:] == ["--seed", "0"]
 
 
-def test_there_are_ready_made_sweeps():
-    assert len(list((REPO / "sweeps").glob("*.json"))) >= 4
+def test_the_ready_made_sweeps_are_those_of_the_guide():
+    guide = (REPO / "docs" / "dispatcher.md").read_text()
+    named = guide.split("`sweeps/` has the questions")[1].split("\n\n")[0]
+    assert {p.stem for p in (REPO / "sweeps").glob("*.json")} == set(re.findall(r"`(\w+)`", named))

@@ -17,24 +17,11 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pathlab.files import write_atomically
-from pathlab.sweep import figures
+from pathlab.sweep import figures, tables
 from pathlab.sweep.axes import brief, shown
 from pathlab.sweep.config import Part
 from pathlab.sweep.importance import importances
-from pathlab.sweep.tables import (
-    STATES,
-    SweepFolder,
-    ablation,
-    best,
-    configurations,
-    counted,
-    each,
-    finite,
-    numbers_in,
-    on_test,
-    read_sweep,
-    varied,
-)
+from pathlab.sweep.tables import SweepFolder, best, counted, each, numbers_in, on_test
 
 HERE = Path(__file__).resolve().parent
 Place = Callable[..., dict[str, Any]]  # keeps a figure and returns where the page draws it
@@ -55,7 +42,7 @@ def write_report(folder: Path) -> Path:
         about = {"name": name, "height": spec["layout"]["height"], "least_width": least_width}
         return {"index": len(specs) - 1, **about}
 
-    sweep = read_sweep(folder)
+    sweep = tables.read_sweep(folder)
     models = [(part, rows) for part in sweep.parts if (rows := _architectures(sweep, part))]
     page = (
         _environment()
@@ -63,7 +50,7 @@ def write_report(folder: Path) -> Path:
         .render(
             sweep=sweep,
             written=time.strftime("%Y-%m-%d %H:%M"),
-            counts={state: int((sweep.trials["state"] == state).sum()) for state in STATES},
+            counts={state: int((sweep.trials["state"] == state).sum()) for state in tables.STATES},
             architectures=[row for _, rows in models for row in rows],
             compared=[
                 (part.name, place(_compared(part, rows), part.name)) for part, rows in models
@@ -88,7 +75,7 @@ def _environment() -> Environment:
         "shown": shown,
         "number": number_text,
         "mean_sd": mean_text,
-        "finite": finite,
+        "finite": tables.finite,
         "folder_address": lambda name: quote(f"trials/{name}/", errors="replace"),
     }
     environment.globals |= {"mean": np.mean, "on_test": on_test}
@@ -125,7 +112,7 @@ def _architectures(sweep: SweepFolder, part: Part) -> list[dict[str, Any]]:
     ]  # fmt: skip
     rows = []
     for model, group in trials.groupby(pd.Series(models, trials.index).map(shown), sort=False):
-        chosen = best(configurations(part, group))
+        chosen = best(tables.configurations(part, group))
         if model == "null" or chosen is None:
             continue
         results = list(group[group["key"] == chosen["key"]]["results"])
@@ -153,8 +140,8 @@ def _compared(part: Part, rows: list[dict[str, Any]]) -> figures.Figure:
 
 def _part(part: Part, trials: pd.DataFrame, place: Place) -> dict[str, Any]:
     """What the template shows of one part."""
-    names = varied(part, trials)
-    table = configurations(part, trials)
+    names = tables.varied(part, trials)
+    table = tables.configurations(part, trials)
     measured = table[table["n"] > 0]
     test = on_test(part.metric)
     chosen = best(table)
@@ -182,7 +169,7 @@ def _part(part: Part, trials: pd.DataFrame, place: Place) -> dict[str, Any]:
             figures.parallel(part, measured, everywhere), "parallel", 140 * (len(everywhere) + 1)
         ),
         "slices": [place(figures.slices(part, measured, n, names), n) for n in somewhere],
-        "ablation": ablation(part, table, names),
+        "ablation": tables.ablation(part, table, names),
         "failed": records(trials[trials["state"] == "failed"]),
     }  # fmt: skip
 
