@@ -56,12 +56,17 @@ class FileSet:
     """What a handout or an autograder zip holds, by paths relative to the repository's root.
 
     files, folders: what is copied; without: patterns of names inside folders that are left out;
-    minutes: what a submission may take on Gradescope.
+    readme_note: what the handout's README says below its title; readme_without: regular expressions
+    for what it does not say; install: what pip installs on Gradescope; minutes: what a submission
+    may take there.
     """
 
     files: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    readme_note: str = ""
+    readme_without: tuple[str, ...] = ()
+    install: str = ""
     minutes: int = 10
 
 
