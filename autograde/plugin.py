@@ -9,34 +9,25 @@ Without --submission, the modules of this repository are graded.
 """
 
 import argparse
-import secrets
-import tempfile
-import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
-import numpy as np
 import pytest
 
-from autograde.assignment import Assignment, Data, GradedTest
+from autograde.assignment import Assignment
 from autograde.feedback import Lost, describe_error
 from autograde.report import number, write_page
 from autograde.results import NOT_GRADED, Results, Verdict, plain
-from autograde.sandbox.start import Isolation, Limits, best_isolation, works
-from autograde.student import Session, StudentError, WorkerEnded
-from autograde.submission import BadSubmission, copy_submission
+from autograde.sandbox.start import Isolation
+from autograde.student import StudentError, WorkerEnded
+from autograde.submission import BadSubmission
 from pathlab.errors import USER_ERROR, UserError
 
 
 def graded(number: str) -> pytest.MarkDecorator:
     """The decorator of a graded test. Title and points stand in assignment.toml at this number."""
     return pytest.mark.graded(number)
-
-
-def fresh_rng() -> np.random.Generator:
-    """From the system's entropy: nothing that is asked in a grading can be known in advance."""
-    return np.random.default_rng(secrets.randbits(128))
 
 
 def grading_options(
@@ -55,9 +46,10 @@ def grading_options(
         try:
             grading = Grading(load())
         except UserError as error:
-            _stop(str(error))
+            stop(str(error))
         if not pluginmanager.has_plugin("grading"):
             pluginmanager.register(grading, "grading")
+            pluginmanager.import_plugin("autograde.fixtures")
             _add_options(parser, grading.assignment)
 
     return pytest_addoption
@@ -90,13 +82,13 @@ def _add_options(parser: pytest.Parser, assignment: Assignment) -> None:
     add("--patience", type=float, default=1.0, help=argparse.SUPPRESS)  # for tests
 
 
-def _stop(message: str) -> Any:
+def stop(message: str) -> NoReturn:
     """End pytest, for a mistake of whoever started it."""
     pytest.exit(f"error: {message}", USER_ERROR)
 
 
 class Grading:
-    """One grading of one assignment: hooks and fixtures, as a plugin object."""
+    """One grading of one assignment, as a plugin object. The fixtures are in fixtures.py."""
 
     def __init__(self, assignment: Assignment):
         self.assignment = assignment
@@ -113,7 +105,7 @@ class Grading:
         files = (config.getoption(option) for option in ("--results", "--report"))
         self.file, self.report = (Path(file).absolute() if file else None for file in files)
         try:
-            self._write()
+            self.write()
         except UserError as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -129,7 +121,8 @@ class Grading:
                 name = self.assignment.name
                 raise pytest.UsageError(f"write `{argument}=PATH`, or `{name}` before {argument}")
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write the files that are wanted, with how far the grading is."""
         if self.file:
             self.results.write(self.file)
         if self.report:
@@ -144,11 +137,11 @@ class Grading:
         self._check_entries(session, config, items)
         yield
         for item in items:
-            number = _number(item)
+            number = number_of(item)
             if number:
                 self.results.verdicts[number] = Verdict.of(self.assignment.tests[number])
         items.sort(key=lambda item: "unless_fast" in getattr(item, "fixturenames", ()))
-        self._write()
+        self.write()
 
     def _check_entries(
         self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
@@ -156,101 +149,19 @@ class Grading:
         """Every graded test has one entry in assignment.toml, and every entry has its test."""
         seen: dict[str, str] = {}
         for item in items:
-            number = _number(item)
+            number = number_of(item)
             if number and number not in self.assignment.tests:
-                _stop(f'{item.nodeid} has no entry [tests."{number}"] in assignment.toml; add one.')
+                stop(f'{item.nodeid} has no entry [tests."{number}"] in assignment.toml; add one.')
             if number and number in seen:
-                _stop(f"{item.nodeid} and {seen[number]} have the same number {number}.")
+                stop(f"{item.nodeid} and {seen[number]} have the same number {number}.")
             seen[number] = item.nodeid
         whole = any(Path(argument).resolve() == self.assignment.folder for argument in config.args)
         missing = [number for number in self.assignment.tests if number not in seen]
         if whole and missing and not session.testsfailed:
-            _stop(
+            stop(
                 f"assignment.toml has {', '.join(missing)}, for which there is no test: write "
                 f'@graded("{missing[0]}") over one, or remove the entry.'
             )
-
-    @pytest.fixture(scope="session")
-    def session(self, request: pytest.FixtureRequest) -> Iterator[Session]:
-        """The conversation with the submission, in the strongest isolation that works here."""
-        config, limits = request.config, self.assignment.limits
-        isolation = self._choose_isolation(config)
-        submission = Path(config.getoption("--submission") or self.assignment.solution)
-        with tempfile.TemporaryDirectory(prefix="grading-") as workspace:
-            session = Session(
-                copy_submission(submission, Path(workspace), self.assignment),
-                self.assignment.operations,
-                isolation,
-                Limits(memory_bytes=limits.memory_mib << 20),
-                config.getoption("--threads"),
-                config.getoption("--seconds"),
-                config.getoption("--patience"),
-            )
-            try:
-                yield session
-            finally:
-                session.end()
-                self.results.notes.append(
-                    f"isolation: {isolation.value}; the submission used "
-                    f"{session.cpu_seconds:.0f} CPU seconds and {session.peak_bytes >> 20} MiB"
-                )
-                self._write()
-
-    def _choose_isolation(self, config: pytest.Config) -> Isolation:
-        """What was asked for, or the best that works. Somebody else's code runs without any only
-        where that was asked for."""
-        chosen = config.getoption("--isolation")
-        if chosen:
-            isolation = Isolation(chosen)
-            if not works(isolation):
-                _stop(f"--isolation {chosen} does not work here; leave it out.")
-        else:
-            with warnings.catch_warnings():  # what is said below is clearer
-                warnings.simplefilter("ignore", RuntimeWarning)
-                isolation = best_isolation()
-        self.results.isolation = isolation.value
-        if isolation is Isolation.NONE and not chosen and config.getoption("--submission"):
-            _stop(
-                "no isolation works on this machine, so the submission would run with all your "
-                "rights. Install bubblewrap 0.8 or newer, or grade on Linux 5.13 or newer. For "
-                "code that you trust, add --isolation none; every result will say so."
-            )
-        if isolation is Isolation.NONE:
-            whose = "the submission" if chosen else "your own repository"
-            self.results.notes.append(f"WARNING: {whose} was graded without isolation.")
-        return isolation
-
-    @pytest.fixture(scope="session")
-    def data(self, request: pytest.FixtureRequest) -> Data:
-        """What a submission is trained and scored on."""
-        assert self.assignment.open_data, "this course has no data"
-        try:
-            data = self.assignment.open_data(request.config.getoption("--dataset"))
-        except UserError as error:  # the instructor's mistake, not the submission's
-            _stop(str(error))
-        self.results.notes.append(f"data: {data.name}")
-        return data
-
-    @pytest.fixture(scope="session", name="assignment")
-    def assignment_fixture(self) -> Assignment:
-        """The numbers of the course."""
-        return self.assignment
-
-    @pytest.fixture
-    def target(self, request: pytest.FixtureRequest) -> GradedTest:
-        """The test's own entry in assignment.toml, with its threshold."""
-        return self.assignment.tests[_number(request.node)]
-
-    @pytest.fixture
-    def unless_fast(self, request: pytest.FixtureRequest) -> None:
-        """Named by a test that trains; `--fast` leaves it out."""
-        if request.config.getoption("--fast"):
-            pytest.skip("trainings are left out with --fast")
-
-    @pytest.fixture
-    def rng(self) -> np.random.Generator:
-        """A generator of random numbers that nobody can know in advance."""
-        return fresh_rng()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -258,14 +169,14 @@ class Grading:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Turn the outcome into points, and the report into words for the student."""
         report = yield
-        verdict = self.results.verdicts.get(_number(item))
+        verdict = self.results.verdicts.get(number_of(item))
         error = call.excinfo.value if call.excinfo else None
         if verdict is None or call.when == "teardown" or (call.when == "setup" and not error):
             return report
         fraction, text = self._judge(error)
         text = plain(text)
         verdict.score, verdict.output = verdict.max_score * fraction, text
-        self._write()
+        self.write()
         if isinstance(error, (Lost, StudentError, WorkerEnded, BadSubmission)):
             report.longrepr = f"{verdict.title}: {verdict.score:.2f} of {verdict.max_score}\n{text}"
         elif report.failed:
@@ -302,7 +213,7 @@ class Grading:
                 terminalreporter.write_line(note)
 
 
-def _number(item: pytest.Item) -> str:
+def number_of(item: pytest.Item) -> str:
     """The number of a graded test; "" for other tests."""
     mark = item.get_closest_marker("graded")
     return str(mark.args[0]) if mark else ""

@@ -48,9 +48,8 @@ class Scores:
     @property
     def right(self) -> Means:
         """The means over all images."""
-        return Means(
-            *(float(np.average(v, weights=self.sizes)) for v in (self.losses, self.metrics))
-        )
+        loss, metric = (np.average(v, weights=self.sizes) for v in (self.losses, self.metrics))
+        return Means(float(loss), float(metric))
 
     def wrong(self, values: list[float]) -> dict[str, float]:
         """Words for a mistake -> the number that it gives."""

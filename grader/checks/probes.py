@@ -22,7 +22,8 @@ TRAIN_MISTAKES = {
 class LinearProbe:
     """Softmax regression on images [N, 3, 28, 28]."""
 
-    shapes, spread = ((CLASSES, 2352), (CLASSES,)), 0.05
+    shapes: tuple[tuple[int, ...], ...] = ((CLASSES, 2352), (CLASSES,))
+    spread = 0.05  # standard deviation of random weights
     metric_mistakes = {  # noqa: RUF012
         "broadcast": "every prediction is compared with every label: labels have one dimension "
         "too many; squeeze it away, to [B]."
@@ -69,7 +70,8 @@ class LinearProbe:
 class MaskProbe(LinearProbe):
     """Logistic regression on the channels of each pixel."""
 
-    shapes, spread = ((1, 3, 1, 1), (1,)), 1.0
+    shapes = ((1, 3, 1, 1), (1,))
+    spread = 1.0
     metric_mistakes = {}  # noqa: RUF012
     foreign_mistakes = tuple(reference.IOU_MISTAKES)  # these cost the points of calculate_iou alone
 

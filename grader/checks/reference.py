@@ -111,7 +111,7 @@ def combined_loss(
         weights = (bce_weight, 0.0)
     elif mistake == "dice alone":
         weights = (0.0, dice_weight)
-    wrong_dice = mistake.removeprefix("dice: ") if (mistake or "").startswith("dice: ") else None
+    wrong_dice = mistake.removeprefix("dice: ") if mistake and "dice: " in mistake else None
     dice = dice_loss(predicted, true, mistake=wrong_dice)
     return weights[0] * bce(predicted, true, mistake) + weights[1] * dice
 

@@ -187,8 +187,7 @@ class Schedule:
         starts = range(0, self.images, self.batch_size)
         parts = [slice(start, start + self.batch_size) for start in starts]
         batches = BatchServer(train=[(images[part], targets[part]) for part in parts])
-        arguments = {"max_steps": self.steps, "optimizer": "adam", "seconds": 300}
-        model.train_epoch(batches, 1e-3, criterion=model.task.long_criterion, **arguments)
+        model.train_steps(batches, self.steps)
 
     def best_of(self, session: Session, target: GradedTest, run: Callable[[], float]) -> None:
         """Points for the best score of so many trainings; the first that reaches the threshold
