@@ -138,11 +138,15 @@ class Assignment:
 
     def points_table(self) -> str:
         """The tests and their points as a Markdown table."""
-        lines = ["| part | test | points |", "| --- | --- | --- |"]
-        for test in self.tests.values():
-            part = self.parts[test.part].name
-            lines.append(f"| {part} | {test.number} {test.title} | {test.points:g} |")
-        return "\n".join(lines)
+        tests = self.tests.values()
+        rows = [(self.parts[t.part].name, f"{t.number} {t.title}", f"{t.points:g}") for t in tests]
+        return _markdown([("part", "test", "points"), *rows])
+
+    def targets_table(self) -> str:
+        """The tests with a threshold, and where their points begin, as a Markdown table."""
+        tests = [test for test in self.tests.values() if test.threshold is not None]
+        rows = [(f"{t.number} {t.title}", f"{t.floor:.2f}", f"{t.points:g}") for t in tests]
+        return _markdown([("target", "points begin above", "points"), *rows])
 
 
 def read_assignment(
@@ -189,6 +193,11 @@ def read_assignment(
         if not isinstance(value, dict):
             raise UserError(f"{file}: {name!r} is unknown; a course's own values need a [section].")
     return assignment
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:]])
 
 
 def _section(kind: type, name: str, values: dict[str, Any]) -> Any:
