@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from autograde.assignment import Assignment, Data, GradedTest
-from autograde.plugin import Grading, number_of, stop
+from autograde.grading import Grading, number_of, stop
 from autograde.sandbox.start import Isolation, Limits, best_isolation, works
 from autograde.student import Session
 from autograde.submission import copy_submission
