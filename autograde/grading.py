@@ -1,4 +1,4 @@
-"""One grading: from the tests that were collected to points and words, in files after every test."""
+"""One grading: from the collected tests to points and words, in files after every test."""
 
 from collections.abc import Generator
 from pathlib import Path
