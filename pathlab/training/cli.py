@@ -1,4 +1,4 @@
-"""The command line that both mains share: flags, recipes, and which run they mean."""
+"""The command line that both mains share: flags, recipes, and the run that they refer to."""
 
 import argparse
 from collections.abc import Callable
@@ -21,14 +21,14 @@ from pathlab.training.recipes import MODELS, RECIPES, SCHEDULES
 from pathlab.training.run import CHECKPOINT, RESULTS, read_config
 
 DEFAULTS = {"model": "cnn", "dataset": "auto", "seed": 0, "recipe": "explore"}
-# Keywords of a model's __init__ that can be given as flags; None leaves them to the model.
+# Keywords of a model's __init__ that flags can set; None leaves them to the model.
 OPTIONS = {"width": None, "depth": None, "kernel_size": None}
 U_NET_OPTIONS = {"base_channels": None, "skips": None}
 LOCAL = {"data_root": "./data", "device": "auto"}  # may change when a run is resumed
 
 
 def common_parser(task: str) -> argparse.ArgumentParser:
-    """The flags of both mains. A flag that the user left out is None: the recipe decides."""
+    """A parser with the flags of both mains; one that the user left out is None."""
     parser = argparse.ArgumentParser(
         description=f"Train a {task} model and look at what it learned.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -37,11 +37,7 @@ def common_parser(task: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model", "--model_name", choices=MODELS[task], help="the model to train (default: cnn)")
-    add(
-        "--recipe",
-        choices=("explore", "best"),
-        help="explore: 100 steps, a first look (default); best: the schedule for final results",
-    )
+    add("--recipe", choices=RECIPES[task], help="a first look (default), or the final results")
     add(
         "--dataset",
         help="auto (default: PathMNIST, else the drawn stand-in), pathmnist, another 2-D MedMNIST "
@@ -49,40 +45,27 @@ def common_parser(task: str) -> argparse.ArgumentParser:
     )
     add("--data-root", help="where data sets are kept (default: ./data)")
     add("--epochs", "--num_epochs", type=positive_int, help="passes over the training images")
-    add(
-        "--max-steps",
-        type=not_negative_int,
-        help="batches per epoch at most; 0 is no limit, as is --epochs above 1",
-    )
+    help_steps = "most batches in an epoch; 0: all, the default with --epochs above 1"
+    add("--max-steps", type=not_negative_int, help=help_steps)
     add("--batch-size", type=positive_int, help="images in a training batch")
-    add("--learning-rate", "--learning_rate", type=positive_float, help="of AdamW")
-    add("--weight-decay", "--weight_decay", type=not_negative_float, help="of AdamW")
+    add("--learning-rate", "--learning_rate", type=positive_float, help="AdamW's learning rate")
+    add("--weight-decay", "--weight_decay", type=not_negative_float, help="AdamW's weight decay")
     add("--schedule", choices=SCHEDULES, help="how the learning rate changes over the steps")
-    add(
-        "--keep",
-        choices=("best", "last"),
-        help="whose weights are kept (best.safetensors) and tested: those of the best validation "
-        "epoch, or of the last one",
-    )
-    add("--width", type=positive_int, help="of the network, if the model has that keyword")
-    add("--depth", type=positive_int, help="the same; see the docstrings of the models")
-    add("--kernel-size", type=odd_int, help="the same")
-    add("--patience", type=not_negative_int, help="stop after so many epochs without a new best")
-    add("--seed", type=not_negative_int, help="of everything random (default: 0)")
+    add("--keep", choices=("best", "last"), help="the epoch whose weights are kept and tested")
+    add("--width", type=positive_int, help="channels of the first stage, if the model has it")
+    add("--depth", type=positive_int, help="number of stages, if the model has it")
+    add("--kernel-size", type=odd_int, help="size of the convolutions, if the model has it")
+    add("--patience", type=not_negative_int, help="epochs without a new best before it stops")
+    add("--seed", type=not_negative_int, help="random seed (default: 0)")
     add("--device", help="auto (default), cpu, cuda, cuda:1, mps")
-    add(
-        "--num-workers",
-        type=not_negative_int,
-        default=0,
-        help="processes that load data (default: 0, the fastest for images as small as these)",
-    )
+    add("--num-workers", type=not_negative_int, default=0, help="processes that load data")
     add("--output-dir", type=Path, help="the run's folder (default: the next runs/TASK-MODEL-N)")
     add(
         "--resume",
         nargs="?",
         const=True,
         metavar="DIR",
-        help="go on where the run in DIR (or --output-dir) stopped, with its settings",
+        help="continue the run in DIR (or --output-dir) where it stopped, with its settings",
     )
     add("--no-plots", action="store_true", help="draw no pictures")
     return parser
