@@ -44,7 +44,7 @@ def test_every_student_gets_a_row_a_page_and_a_log(graded):
         broken = name in damaged
         assert row["status"] == ("unreadable" if broken else "graded")
         assert ("not a zip file that can be read" in row["note"]) == broken
-        for column in ("score", "part 1", "part 2", "extra credit", "test 1.10", "test 3.1"):
+        for column in ("score", "part 1", "part 2", "extra", "test 1.10", "test 3.1"):
             assert row[column] == "0"
     for student in find_students(source)[0]:
         assert set(student.stem) <= set(

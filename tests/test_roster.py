@@ -4,9 +4,9 @@ import os
 
 import pytest
 from conftest import assert_user_error
-from course import run
+from course import ASSIGNMENT, raising, run
 
-from autograde.course.roster import find_students
+from autograde.course.roster import find_students, submission_digest
 from pathlab.errors import UserError
 
 
@@ -47,3 +47,15 @@ def test_find_students_needs_a_folder(tmp_path):
     (tmp_path / "export.zip").touch()
     with pytest.raises(UserError, match="Not a directory"):
         find_students(tmp_path / "export.zip")
+
+
+def test_a_new_checkpoint_is_a_new_submission(tmp_path):
+    source = raising(tmp_path / "a", "x")
+    (source / "checkpoints").mkdir()
+    (source / "checkpoints/classification.safetensors").write_bytes(b"old")
+    before = submission_digest(source, ASSIGNMENT)
+    assert submission_digest(source, ASSIGNMENT) == before
+    (source / "checkpoints/classification.safetensors").write_bytes(b"new")
+    after = submission_digest(source, ASSIGNMENT)
+    (source / "checkpoints/classification.safetensors").rename(source / "checkpoints/x.json")
+    assert len({before, after, submission_digest(source, ASSIGNMENT)}) == 3

@@ -101,7 +101,7 @@ def grade(grading: Grading, student: Student, work_folder: Path) -> None:
 
 
 def _grade(grading: Grading, student: Student, work: Path) -> None:
-    submission, problem = submission_digest(grading.assignment, student.source)
+    submission, problem = submission_digest(student.source, grading.assignment)
     began = time.monotonic()
     code = _run(grading.command(student.source, work), grading, work)
     if not work.exists():
@@ -244,7 +244,7 @@ class Classroom:
             problem=f"{self.out} holds gradings with other options",
             advice="Give the same options, or name another --out.",
         )
-        digest, _ = submission_digest(self.grading.assignment, student.source)
+        digest, _ = submission_digest(student.source, self.grading.assignment)
         return digest == str(record["submission"])
 
     def run(self, engine: Executor) -> None:

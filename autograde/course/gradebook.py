@@ -73,7 +73,8 @@ def gradebook(assignment: Assignment, rows: list[Row]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     parts = [part.name for part in assignment.parts.values()]
-    columns = [*map(str.lower, parts), *(f"test {test}" for test in assignment.tests)]
+    columns = [part.column or part.name.lower() for part in assignment.parts.values()]
+    columns += [f"test {test}" for test in assignment.tests]
     writer.writerow(["id", "score", *columns, "status", "seconds", "note"])
     for row in rows:
         points = row.points(parts) + [row.points_of_test(test) for test in assignment.tests]

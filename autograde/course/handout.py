@@ -4,11 +4,10 @@ import fnmatch
 import re
 from pathlib import Path
 
-from autograde.assignment import Assignment, FileSet
+from autograde.assignment import ENGINE, Assignment, FileSet, Handout
 from pathlab.errors import UserError
 from pathlab.files import folder_written_atomically
 
-ENGINE = ("pyproject.toml", "autograde", "pathlab")  # what every grading needs
 LEFT_OUT = (".*", "__pycache__", "*.pyc", "*.tmp")  # of every folder
 BLANK = re.compile(
     r"^( *)### BEGIN SOLUTION\n(?:(?! *### BEGIN SOLUTION\n).*\n)*?\1### END SOLUTION\n",
@@ -84,7 +83,7 @@ def write_handout(assignment: Assignment, folder: Path) -> int:
     return blanks
 
 
-def _for_students(handout: FileSet, readme: bytes) -> bytes:
+def _for_students(handout: Handout, readme: bytes) -> bytes:
     """The README with a note below its title, and without what is not in the handout."""
     title, rest = readme.decode().split("\n", 1)
     for pattern in handout.readme_without:

@@ -64,7 +64,7 @@ def _file_name(raw: str) -> str:
     return name if name == raw and name[0] not in ".-" else f"s{name}-{digest}"
 
 
-def submission_digest(assignment: Assignment, source: Path) -> tuple[str, str]:
+def submission_digest(source: Path, assignment: Assignment) -> tuple[str, str]:
     """(digest of all that a grading takes of a submission, why it cannot be graded or "")."""
     digest = hashlib.sha256()
     with tempfile.TemporaryDirectory(prefix="digest-") as folder:
