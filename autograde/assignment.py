@@ -14,16 +14,21 @@ else:
     import tomli as tomllib
 
 REPO = Path(__file__).resolve().parents[1]
+ENGINE = ("pyproject.toml", "autograde", "pathlab")  # what every grading needs
 VISIBILITIES = ("visible", "hidden", "after_due_date", "after_published")  # Gradescope's words
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the assignment. key: how the numbers of its tests begin, before the dot."""
+    """A part of the assignment. key: how the numbers of its tests begin, before the dot.
+
+    column: its title in the gradebook; the name in small letters, unless it is given.
+    """
 
     key: str
     name: str
     points: float
+    column: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,19 +60,31 @@ class GradedTest:
 class FileSet:
     """What a handout or an autograder zip holds, by paths relative to the repository's root.
 
-    files, folders: what is copied; without: patterns of names inside folders that are left out;
-    readme_note: what the handout's README says below its title; readme_without: regular expressions
-    for what it does not say; install: what pip installs on Gradescope; minutes: what a submission
-    may take there.
+    files, folders: what is copied besides the engine and the course's folder; without: patterns of
+    names that are left out.
     """
 
     files: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Handout(FileSet):
+    """readme_note: what README.md has below its title; readme_without: regular expressions of what
+    it does not have."""
+
     readme_note: str = ""
     readme_without: tuple[str, ...] = ()
-    install: str = ""
+
+
+@dataclass(frozen=True)
+class Gradescope(FileSet):
+    """minutes: what a submission may take on Gradescope; install: the arguments of `pip install`
+    there."""
+
     minutes: int = 10
+    install: str = "-r requirements.txt"
 
 
 @dataclass(frozen=True)
@@ -113,8 +130,8 @@ class Assignment:
     parts: dict[str, Part]
     tests: dict[str, GradedTest]
     checkpoints: str
-    handout: FileSet
-    gradescope: FileSet
+    handout: Handout
+    gradescope: Gradescope
     limits: GradingLimits
     dataset: str
     settings: dict[str, dict[str, Any]]
@@ -178,8 +195,8 @@ def read_assignment(file: Path, open_data: Callable[[str], Data] | None = None) 
             parts={key: Part(key, **part) for key, part in values.pop("parts").items()},
             tests={number: _test(number, test) for number, test in values.pop("tests").items()},
             checkpoints=values.pop("checkpoints", ""),
-            handout=_section(FileSet, "handout", values),
-            gradescope=_section(FileSet, "gradescope", values),
+            handout=_section(Handout, "handout", values),
+            gradescope=_section(Gradescope, "gradescope", values),
             limits=_section(GradingLimits, "limits", values),
             dataset=values.pop("data", {}).get("dataset", ""),
             settings=values,

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograde.assignment import Assignment
+from autograde.assignment import ENGINE, Assignment
 
 MISSING_MODULE = re.compile(r"No module named '([\w.]+)'")
 
@@ -84,7 +84,8 @@ def _why_missing(module: str, assignment: Assignment) -> str:
     name = module.split(".")[0]
     if f"{name}.py" in assignment.modules:
         return f"the file {name}.py is missing from the submission."
-    if f"{name}.py" in assignment.handout.files or name in assignment.handout.folders:
+    folders = (*ENGINE, assignment.name, *assignment.handout.folders)
+    if f"{name}.py" in assignment.handout.files or name in folders:
         return (
             f"the handout's {module} is not there where submissions are graded, since the graded "
             "functions need none of it; import it inside the function that does."
