@@ -1,9 +1,10 @@
 """An assignment as its one file of numbers has it: files, limits, parts, and tests with points."""
 
 import sys
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from pathlab.errors import UserError, suggestion
 
@@ -12,9 +13,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+REPO = Path(__file__).resolve().parents[1]
 VISIBILITIES = ("visible", "hidden", "after_due_date", "after_published")  # Gradescope's words
-SECTIONS = {"title", "modules", "checkpoints", "operations", "handout", "gradescope", "limits"}
-SECTIONS |= {"parts", "tests"}
 
 
 @dataclass(frozen=True)
@@ -42,30 +42,94 @@ class GradedTest:
         """The key of the part that it belongs to."""
         return self.number.split(".")[0]
 
+    def fraction(self, score: float) -> float:
+        """The share of the points, in [0, 1], that a score earns."""
+        if self.threshold is None or self.floor is None:
+            raise UserError(f"test {self.number} needs a threshold and a floor in assignment.toml")
+        if score >= self.threshold:
+            return 1.0
+        return min(0.99, max(0.0, (score - self.floor) / (self.threshold - self.floor)))
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """What a handout or an autograder zip holds, by paths relative to the repository's root.
+
+    files, folders: what is copied; without: patterns of names inside folders that are left out;
+    readme_note: what the handout's README says below its title; readme_without: regular expressions
+    for what it does not say; install: what pip installs on Gradescope; minutes: what a submission
+    may take there.
+    """
+
+    files: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    readme_note: str = ""
+    readme_without: tuple[str, ...] = ()
+    install: str = ""
+    minutes: int = 10
+
+
+@dataclass(frozen=True)
+class GradingLimits:
+    """seconds: for the submission's code in all tests together; the others are of its worker."""
+
+    seconds: float = 1800
+    threads: int = 2
+    memory_mib: int = 3072
+
+
+class Cause(NamedTuple):
+    """A likely cause of an exception. kinds: names of exceptions separated by blanks, "" for any;
+    pattern: a regular expression that is searched in the message."""
+
+    kinds: str
+    pattern: str
+    cause: str
+
+
+class Data(Protocol):
+    """What a submission is trained and scored on, as a course draws it."""
+
+    name: str  # of the data set, for people
+
 
 @dataclass(frozen=True)
 class Assignment:
-    """What assignment.toml says. folder: where that file lies; root: the repository around it.
+    """What assignment.toml says, and the two things that a course hands over as code.
 
-    settings: the sections that are the course's own, such as [trainings], as they are.
+    folder: where that file and the graded tests lie; solution: the folder of the modules with the
+    reference solution; operations: the file, beside assignment.toml, of what the worker can be
+    asked to do; checkpoints: a pattern for the names of other files of a submission that are
+    graded; dataset: the default of --dataset, "" for a course without data; settings: the course's
+    own sections, such as [trainings], as they are.
     """
 
     folder: Path
     title: str
     modules: tuple[str, ...]
-    operations: str
+    solution: Path
+    operations: Path
     parts: dict[str, Part]
     tests: dict[str, GradedTest]
-    checkpoints: str = ""
-    handout: dict[str, Any] = field(default_factory=dict)
-    gradescope: dict[str, Any] = field(default_factory=dict)
-    limits: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checkpoints: str
+    handout: FileSet
+    gradescope: FileSet
+    limits: GradingLimits
+    dataset: str
+    settings: dict[str, dict[str, Any]]
+    causes: Sequence[Cause] = ()
+    open_data: Callable[[str], Data] | None = None
 
     @property
     def root(self) -> Path:
-        """The folder that the modules, and the files of handout and zip, are relative to."""
-        return self.folder.parent
+        """The repository: what the files of handout and zip are relative to."""
+        return REPO
+
+    @property
+    def name(self) -> str:
+        """The folder as it is given to pytest in the repository, such as "grader"."""
+        return self.folder.relative_to(REPO).as_posix()
 
     @property
     def points(self) -> float:
@@ -81,59 +145,85 @@ class Assignment:
         return "\n".join(lines)
 
 
-def read_assignment(file: Path) -> Assignment:
-    """Read and check an assignment.toml. Raises UserError that names what is wrong in it."""
+def read_assignment(
+    file: Path,
+    causes: Sequence[Cause] = (),
+    open_data: Callable[[str], Data] | None = None,
+) -> Assignment:
+    """Read and check an assignment.toml. Raises UserError that names what is wrong in it.
+
+    causes: likely causes of exceptions, before those that every Python course has; open_data:
+    opens what --dataset names, and raises UserError for what cannot be used.
+    """
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise UserError(f"{file} is not valid TOML: {error}.") from error
+    folder = file.resolve().parent
     try:
-        parts = {key: Part(key, **about) for key, about in values.pop("parts").items()}
-        tests = {n: _read_test(file, n, about) for n, about in values.pop("tests").items()}
-        own = {name: values.pop(name) for name in list(values) if name not in SECTIONS}
-        modules = tuple(values.pop("modules"))
         assignment = Assignment(
-            file.resolve().parent, modules=modules, parts=parts, tests=tests, settings=own, **values
+            folder=folder,
+            title=values.pop("title"),
+            modules=tuple(values.pop("modules")),
+            solution=(folder / values.pop("solution", "..")).resolve(),
+            operations=folder / values.pop("operations"),
+            parts={key: Part(key, **part) for key, part in values.pop("parts").items()},
+            tests={number: _test(number, test) for number, test in values.pop("tests").items()},
+            checkpoints=values.pop("checkpoints", ""),
+            handout=_section(FileSet, "handout", values),
+            gradescope=_section(FileSet, "gradescope", values),
+            limits=_section(GradingLimits, "limits", values),
+            dataset=values.pop("data", {}).get("dataset", ""),
+            settings=values,
+            causes=causes,
+            open_data=open_data,
         )
+        _check_points(assignment)
     except KeyError as error:
         raise UserError(f"{file} lacks {error.args[0]!r}.") from error
-    except TypeError as error:
-        raise UserError(f"{file}: {error}.") from error
-    _check_points(file, assignment)
+    except (TypeError, ValueError, AttributeError, UserError) as error:
+        raise UserError(f"{file}: {error}") from error
+    for name, value in assignment.settings.items():
+        if not isinstance(value, dict):
+            raise UserError(f"{file}: {name!r} is unknown; a course's own values need a [section].")
     return assignment
 
 
-def _read_test(file: Path, number: str, about: dict[str, Any]) -> GradedTest:
-    known = ("title", "points", "threshold", "floor", "visibility")
-    for name in about:
-        if name not in known:
-            raise UserError(f"{file}: test {number} has {name!r}. {suggestion(name, known)}")
-    test = GradedTest(number, **about)
+def _section(kind: type, name: str, values: dict[str, Any]) -> Any:
+    """A section as its dataclass, whose defaults stand for what is not said."""
+    section = values.pop(name, {})
+    known = [field.name for field in fields(kind)]
+    for key in section:
+        if key not in known:
+            raise UserError(f"[{name}] has {key!r}. {suggestion(key, known)}")
+    lists = {key: tuple(value) for key, value in section.items() if isinstance(value, list)}
+    return kind(**{**section, **lists})
+
+
+def _test(number: str, values: dict[str, Any]) -> GradedTest:
+    test: GradedTest = _section(GradedTest, "test", {"test": {"number": number, **values}})
     if test.visibility not in VISIBILITIES:
-        raise UserError(
-            f"{file}: test {number} is {test.visibility!r}; expected {', '.join(VISIBILITIES)}."
-        )
+        raise UserError(f"test {number} is {test.visibility!r}; use {', '.join(VISIBILITIES)}.")
     if test.points < 0 or (test.threshold is None) != (test.floor is None):
         raise UserError(
-            f"{file}: test {number} needs points of 0 or more, and a floor exactly if "
-            "it has a threshold."
+            f"test {number} needs points of 0 or more, and a floor exactly if it has a threshold."
         )
     if test.threshold is not None and test.floor is not None and test.floor >= test.threshold:
-        raise UserError(f"{file}: the floor of test {number} must be below its threshold.")
+        raise UserError(f"the floor of test {number} must be below its threshold.")
     return replace(test, title=test.title.format(threshold=test.threshold))
 
 
-def _check_points(file: Path, assignment: Assignment) -> None:
+def _check_points(assignment: Assignment) -> None:
     """Every test belongs to a part, and the parts' points are the sums of their tests' points."""
     for number, test in assignment.tests.items():
         if test.part not in assignment.parts:
-            raise UserError(f"{file}: test {number} belongs to no part; add [parts.{test.part}].")
+            raise UserError(f"test {number} belongs to no part; add [parts.{test.part}].")
     for part in assignment.parts.values():
         total = sum(test.points for test in assignment.tests.values() if test.part == part.key)
         if total != part.points:
             raise UserError(
-                f"{file}: the tests of {part.name} have {total:g} points together, and "
+                f"the tests of {part.name} have {total:g} points together, and "
                 f"[parts.{part.key}] says {part.points:g}. Change one of them."
             )

@@ -1,15 +1,15 @@
 """The list of verdicts, in Gradescope's format; written by the trusted side alone."""
 
 import json
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autograde.report import page
-from pathlab.files import write_atomically, write_json
+from autograde.assignment import Assignment, GradedTest
+from pathlab.files import write_json
 
 MAX_TEXT = 4000  # characters that a test may say
-PARTS = {"Part 1": "1.", "Part 2": "2.", "Extra credit": "3."}  # how their tests' numbers begin
 NOT_REACHED, NOT_GRADED = "This test was not reached.", "Not graded: "
 
 
@@ -20,6 +20,11 @@ def plain(text: str, limit: int = MAX_TEXT) -> str:
     text = text if len(text) <= limit else text[:limit] + " [...]"
     lines = (line.expandtabs(4) for line in text.split("\n"))
     return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
+
+
+def in_order(number: str) -> tuple[int, ...]:
+    """A key to sort the numbers of tests by: 1.2 before 1.10."""
+    return tuple(int(digits) for digits in re.findall(r"\d+", number))
 
 
 @dataclass
@@ -33,6 +38,11 @@ class Verdict:
     score: float = 0.0
     output: str = NOT_REACHED
 
+    @classmethod
+    def of(cls, test: GradedTest) -> "Verdict":
+        """The verdict on a test that was not reached yet."""
+        return cls(test.number, test.title, test.points, test.visibility)
+
     @property
     def state(self) -> str:
         """ "passed", "partly", "lost" or "not graded"."""
@@ -45,68 +55,81 @@ class Verdict:
 
 @dataclass
 class Results:
-    """All verdicts, in order, and the files that always tell how far the grading is.
+    """All verdicts of one grading, by the tests' numbers.
 
-    file: results.json; report: the same as an HTML page; name: of the submission, plain text.
+    name: of the submission, plain text; notes: lines for people; isolation: in which the submission
+    was run, "" if it was not.
     """
 
-    file: Path | None
-    report: Path | None = None
+    assignment: Assignment
     name: str = ""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    isolation: str = ""
     began: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def read(cls, file: Path) -> "Results":
+    def read(cls, file: Path, assignment: Assignment) -> "Results":
         """What `write` wrote. Raises OSError, ValueError, KeyError or TypeError for other files."""
-        value = json.loads(file.read_text())
+        value = json.loads(file.read_text(encoding="utf-8"))
         names = ("number", "name", "max_score", "visibility", "score", "output")
         verdicts = [Verdict(*(test[name] for name in names)) for test in value["tests"]]
-        verdicts = {verdict.number: verdict for verdict in verdicts}
-        notes = value["output"].splitlines()
-        return cls(None, None, "", verdicts, notes, time.monotonic() - value["execution_time"])
+        return cls(
+            assignment,
+            verdicts={verdict.number: verdict for verdict in verdicts},
+            notes=value["output"].splitlines(),
+            isolation=value["extra_data"]["isolation"],
+            began=time.monotonic() - value["execution_time"],
+        )
 
     @property
     def score(self) -> float:
+        """The points of all tests together."""
         return round(sum(verdict.score for verdict in self.verdicts.values()), 2)
 
     @property
-    def parts(self) -> dict[str, tuple[float, float]]:
-        """For each part (points, most points)."""
-        parts = {}
-        for part, start in PARTS.items():
-            verdicts = [v for v in self.verdicts.values() if v.number.startswith(start)]
-            points = round(sum(verdict.score for verdict in verdicts), 2)
-            parts[part] = (points, sum(verdict.max_score for verdict in verdicts))
-        return parts
+    def max_score(self) -> float:
+        """The most points that the tests of this grading give together."""
+        return sum(verdict.max_score for verdict in self.verdicts.values())
 
-    def write(self) -> None:
-        """Atomically; only the files that are wanted."""
-        if self.report is not None:
-            write_atomically(self.report, page(self).encode())
-        if self.file is None:
-            return
+    @property
+    def by_part(self) -> dict[str, list[Verdict]]:
+        """The verdicts of each part, by its name, in the order of their numbers."""
+        verdicts = sorted(self.verdicts.values(), key=lambda verdict: in_order(verdict.number))
+        return {
+            part.name: [v for v in verdicts if v.number.split(".")[0] == part.key]
+            for part in self.assignment.parts.values()
+        }
+
+    @property
+    def parts(self) -> dict[str, tuple[float, float]]:
+        """For each part, by its name, (points, most points)."""
+        return {
+            part: (round(sum(v.score for v in verdicts), 2), sum(v.max_score for v in verdicts))
+            for part, verdicts in self.by_part.items()
+        }
+
+    def write(self, file: Path) -> None:
+        """Write Gradescope's results.json, atomically."""
         tests = [
             {
                 "name": verdict.title,
                 "number": verdict.number,
                 "score": round(verdict.score, 2),
                 "max_score": verdict.max_score,
-                "status": "passed" if verdict.score >= verdict.max_score else "failed",
+                "status": "passed" if verdict.state == "passed" else "failed",
                 "output": verdict.output,
                 "visibility": verdict.visibility,
             }
-            for verdict in self.verdicts.values()
+            for verdicts in self.by_part.values()
+            for verdict in verdicts
         ]
-        board = [{"name": part, "value": points} for part, (points, _) in self.parts.items()]
-        write_json(
-            self.file,
-            {
-                "score": self.score,
-                "output": "\n".join(self.notes),
-                "execution_time": round(time.monotonic() - self.began, 1),
-                "tests": tests,
-                "leaderboard": board,
-            },
-        )
+        value = {
+            "score": self.score,
+            "output": "\n".join(self.notes),
+            "execution_time": round(time.monotonic() - self.began, 1),
+            "tests": tests,
+            "leaderboard": [{"name": p, "value": points} for p, (points, _) in self.parts.items()],
+            "extra_data": {"isolation": self.isolation},
+        }
+        write_json(file, value)

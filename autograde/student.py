@@ -1,48 +1,53 @@
-"""The trusted end of a conversation with one worker."""
+"""The trusted end of the conversation with a worker, which runs a submission's code."""
 
 import contextlib
 import os
 import secrets
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from autograde.feedback import Problem
+from autograde.replies import Reply, read_problem
 from autograde.sandbox.start import Isolation, Limits, Worker, interpreter, start
 from autograde.untrusted import protocol
 
-MAX_ANSWER = 32 << 20  # bytes of arrays; the largest right answer has 6 MB
+MAX_REPLY = 32 << 20  # bytes of arrays; the largest right reply has 6 MB
+UNTRUSTED = Path(protocol.__file__).resolve().parent
+WORKER_FILES = ("worker.py", "registry.py", "protocol.py")
 
-Batches = Callable[[str, int], dict[str, np.ndarray]]  # (split, number) -> images and targets
+# (split, number of the batch, as the worker asks for them) -> arrays by name
+Batches = Callable[[str, object], dict[str, np.ndarray]]
 
 
 class StudentError(Exception):
-    """The submission's code raised something, or answered something that cannot be used.
+    """The submission's code raised something, or returned something that cannot be used."""
 
-    problem: the worker's description: type, refused, message, frames, name (all claims).
-    """
-
-    def __init__(self, problem: dict):
-        super().__init__(str(problem.get("message", "")))
+    def __init__(self, problem: Problem):
+        super().__init__(problem.message)
         self.problem = problem
 
 
 class WorkerEnded(Exception):
-    """The worker died, was killed for a limit, took too long, or spoke nonsense. Says which."""
+    """The worker died, was killed for a limit, took too long, or sent what is no message; which."""
 
 
 class Session:
     """One worker with one submission. After a WorkerEnded, the next request starts a new worker.
 
-    seconds: what the submission's code may take in all requests together. patience: a factor on
-    the limits of time of every request; tests make it small.
+    submission: a copy by copy_submission; operations: the course's operations.py. seconds: what the
+    submission's code may take in all requests together. patience: a factor on the limits of time of
+    every request; tests make it small.
     """
 
     def __init__(
         self,
         submission: Path,
+        operations: Path,
         isolation: Isolation,
         limits: Limits,
         threads: int,
@@ -56,55 +61,82 @@ class Session:
         self.worker: Worker | None = None
         self.cpu_seconds = 0.0  # of the workers that have ended
         self.peak_bytes = 0
+        self.tools = submission.parent / "tools"  # what enters the sandbox beside the submission
+        self.tools.mkdir()
+        for file in (*(UNTRUSTED / name for name in WORKER_FILES), operations):
+            shutil.copyfile(file, self.tools / file.name)
+        for path in (self.tools, *self.tools.iterdir()):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # the worker may be another user
 
-    def ask(
+    def request(
         self,
-        op: str,
-        args: dict | None = None,
+        operation: str,
+        arguments: Mapping[str, object] | None = None,
         arrays: dict[str, np.ndarray] | None = None,
         *,
         seconds: float = 60.0,
         batches: Batches | None = None,
-    ) -> tuple[object, dict[str, np.ndarray]]:
-        """The worker's answer to one request: (result, arrays), both mere claims.
+    ) -> Reply:
+        """Let the worker do one of the course's operations; what it claims the outcome is.
 
         batches: called for every batch that the submission takes; each call is one batch given.
         Raises StudentError and WorkerEnded.
         """
-        seconds *= self.patience
         left = self.seconds - self.seconds_used
         if left <= 0:
             self.end()
             raise WorkerEnded(f"all tests together took longer than {self.seconds:.0f} seconds")
+        seconds = min(seconds * self.patience, left)
         worker = self._running()
+        request: dict[str, object] = {"op": operation, "args": dict(arguments or {})}
         began = time.monotonic()
-        deadline = began + min(seconds, left)
-        number = secrets.token_hex(8)
         try:
-            request = protocol.encode({"id": number, "op": op, "args": args or {}}, arrays)
-            protocol.send(worker.stdin.fileno(), request, deadline)
-            while True:
-                head, out = protocol.receive(worker.stdout.fileno(), deadline, MAX_ANSWER)
-                self._check_cpu()
-                if not isinstance(head, dict):
-                    raise protocol.ProtocolError("the head is no object")
-                if "want" in head and batches is not None:
-                    batch = batches(str(head["want"]), head.get("batch"))
-                    protocol.send(worker.stdin.fileno(), protocol.encode({}, batch), deadline)
-                elif head.get("id") != number:
-                    raise protocol.ProtocolError("an answer to something else")
-                elif "error" in head:
-                    raise StudentError(_checked(head["error"]))
-                else:
-                    return head.get("result"), out
+            with self._ending_explained(worker, seconds):
+                return self._exchange(worker, request, arrays, began + seconds, batches)
+        finally:
+            self.seconds_used += time.monotonic() - began
+
+    def _exchange(
+        self,
+        worker: Worker,
+        request: dict[str, object],
+        arrays: dict[str, np.ndarray] | None,
+        deadline: float,
+        batches: Batches | None,
+    ) -> Reply:
+        """Send a request, hand out the batches that it takes, and receive the reply to it."""
+        number = secrets.token_hex(8)
+        message = protocol.encode({"id": number, **request}, arrays)
+        protocol.send(worker.stdin.fileno(), message, deadline)
+        while True:
+            head, out = protocol.receive(worker.stdout.fileno(), deadline, MAX_REPLY)
+            self._check_cpu(worker)
+            if not isinstance(head, dict):
+                raise protocol.ProtocolError("the head is not an object")
+            if "want" in head and batches is not None:
+                batch = protocol.encode({}, batches(str(head["want"]), head.get("batch")))
+                protocol.send(worker.stdin.fileno(), batch, deadline)
+            elif head.get("id") != number:
+                raise protocol.ProtocolError("a reply to something else")
+            elif "error" in head:
+                raise StudentError(read_problem(head["error"]))
+            else:
+                return Reply(head.get("result"), out)
+
+    @contextlib.contextmanager
+    def _ending_explained(self, worker: Worker, seconds: float) -> Iterator[None]:
+        """Turn what went wrong inside into a WorkerEnded that says so. Only after a StudentError
+        does the worker live on."""
+        try:
+            yield
         except StudentError:
             raise
         except protocol.Timeout:
             self.end()
-            raise WorkerEnded(f"it took longer than {min(seconds, left):.3g} seconds") from None
+            raise WorkerEnded(f"it took longer than {seconds:.3g} seconds") from None
         except protocol.ProtocolError as error:
             self.end()
-            raise WorkerEnded(f"it answered nonsense: {error}") from None
+            raise WorkerEnded(f"it sent a malformed reply: {error}") from None
         except (EOFError, OSError):
             worker.wait(2.0)  # the watcher needs a moment to see why
             reason = worker.why_ended() or "it closed the pipe"
@@ -114,8 +146,6 @@ class Session:
         except BaseException:  # of `batches`, or Ctrl-C: the worker still waits for its batch
             self.end()
             raise
-        finally:
-            self.seconds_used += time.monotonic() - began
 
     @contextlib.contextmanager
     def fresh(self, cpu_seconds: float) -> Iterator[None]:
@@ -130,11 +160,10 @@ class Session:
             self.cpu_limit = None
             self.end()
 
-    def _check_cpu(self) -> None:
-        limit = self.cpu_limit
-        if limit is not None and self.worker.usage.cpu_seconds > limit:
+    def _check_cpu(self, worker: Worker) -> None:
+        if self.cpu_limit is not None and worker.usage.cpu_seconds > self.cpu_limit:
             self.end()
-            raise WorkerEnded(f"it used more than {limit:.3g} CPU seconds")
+            raise WorkerEnded(f"it used more than {self.cpu_limit:.3g} CPU seconds")
 
     def end(self) -> None:
         """Kill the worker with everything that it started, and take its usage down."""
@@ -147,36 +176,17 @@ class Session:
     def _running(self) -> Worker:
         if self.worker is None or self.worker.poll() is not None:
             self.end()
-            tools = self.submission.parent / "tools"
-            arguments = map(str, (tools / "worker.py", self.threads, self.submission))
+            paths = (str(self.tools), str(self.submission))
+            arguments = (str(self.tools / "worker.py"), str(self.threads), str(self.submission))
             self.worker = start(
                 [sys.executable, "-I", *arguments],
-                read_only={path: path for path in (str(tools), str(self.submission))}
-                | interpreter(),
+                read_only={path: path for path in paths} | interpreter(),
                 limits=self.limits,
                 isolation=self.isolation,
                 env={"OMP_NUM_THREADS": str(self.threads)},
             )
             os.set_blocking(self.worker.stdin.fileno(), False)
         return self.worker
-
-
-def _checked(problem: object) -> dict:
-    """A worker's description of an error, reduced to strings and numbers of bounded length."""
-    if not isinstance(problem, dict):
-        return {"type": "Exception", "message": "", "frames": [], "refused": False, "name": ""}
-    frames = problem.get("frames") if isinstance(problem.get("frames"), list) else []
-    return {
-        "type": str(problem.get("type", ""))[:100],
-        "message": str(problem.get("message", ""))[:1000],
-        "name": str(problem.get("name", ""))[:100],
-        "refused": problem.get("refused") is True,
-        "frames": [
-            {key: str(frame.get(key, ""))[:200] for key in ("file", "line", "text")}
-            for frame in frames[:3]
-            if isinstance(frame, dict)
-        ],
-    }
 
 
 def _last_line(stderr: str) -> str:

@@ -1,6 +1,7 @@
 """What the trusted side can request of a worker: PyTorch around a submission's models and loops.
 
 Runs inside the sandbox, beside autograde/untrusted/worker.py. Nothing that it returns is believed.
+An operation is f(args, tensors) -> (what JSON can say, arrays).
 """
 
 import functools
@@ -37,7 +38,7 @@ def arrays_of(**tensors) -> dict[str, np.ndarray]:
     out = {}
     for name, tensor in tensors.items():
         if type(tensor) is not torch.Tensor and not isinstance(tensor, torch.Tensor):
-            raise Refused(f"{name} is a {type(tensor).__name__}, not a tensor")
+            raise Refused(f"{name} is {describe(tensor)}, not a tensor")
         tensor = tensor.detach().cpu()
         if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
             raise Refused(f"{name} has dtype {tensor.dtype}")
@@ -46,23 +47,28 @@ def arrays_of(**tensors) -> dict[str, np.ndarray]:
 
 
 def tensors_of(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Arrays as tensors of their own."""
     return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
 
-def number(name: str, value) -> float:
-    """A plain float; Refused for anything that is not one number."""
+def number(name: str, value) -> float | str:
+    """A plain float, as text if JSON cannot say it; Refused for anything that is not one number."""
     if isinstance(value, torch.Tensor) and value.numel() == 1:
-        return float(value.detach())
-    if isinstance(value, (int, float, np.number)):
-        return float(value)
-    raise Refused(f"{name} is a {type(value).__name__}, not a number")
-
-
-def finite_or_text(value: float) -> float | str:
+        value = float(value.detach())
+    if not isinstance(value, (int, float, np.number)):
+        raise Refused(f"{name} is {describe(value)}, not a number")
+    value = float(value)
     return value if np.isfinite(value) else str(value)
 
 
-# ---- what the trusted side can ask for: op(args, tensors) -> (head, arrays) ----
+def describe(value) -> str:
+    """The kind of thing that was returned, for a message."""
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"
+
+
+# ---- models ----
 
 
 @op
@@ -74,95 +80,40 @@ def load(args, tensors):
 
 @op
 def members(args, tensors):
-    """For each name the kind of thing that it is, and its parameters' names."""
+    """For each name the kind of thing that it is, "" for nothing, and its parameters' names."""
     found = {}
-    module = sys.modules[args["module"]]
     for name in args["names"]:
-        thing = getattr(module, name, None)
-        kind = "class" if isinstance(thing, type) else "function" if callable(thing) else None
+        thing = getattr(sys.modules[args["module"]], name, None)
+        kind = "class" if isinstance(thing, type) else "function" if callable(thing) else ""
         try:
             parameters = list(inspect.signature(thing).parameters) if kind else []
         except (TypeError, ValueError):
             parameters = []
-        found[name] = {"kind": kind, "parameters": parameters}
+        found[name] = [kind, parameters]
     return found, {}
 
 
 @op
 def build(args, tensors):
-    """Make a model (or one of the grader's own probes) from a seed, and keep it by a handle.
-
-    Answers the shapes of the parameters that can be trained.
-    """
+    """Build a model from a seed and keep it by a handle: the shapes of its trainable parameters."""
     torch.manual_seed(args["seed"])
-    if args.get("probe"):
-        model = PROBES[args["probe"]]()
-    else:
-        make = member(args["module"], args["name"])
-        model = make(*args.get("args", ()), **args.get("kwargs", {}))
+    model = member(args["module"], args["name"])(*args["args"], **args["kwargs"])
     if not isinstance(model, nn.Module):
-        raise Refused(f"{args['name']} made {describe(model)}, not an nn.Module")
+        raise Refused(f"{args['name']} returned {describe(model)}, not an nn.Module")
     models[args["handle"]] = model
-    return build_shapes(args, tensors)
+    return {n: list(p.shape) for n, p in model.named_parameters() if p.requires_grad}, {}
 
 
 @op
-def build_shapes(args, tensors):
-    """The shapes of a model's parameters that can be trained, by name."""
-    named = models[args["handle"]].named_parameters()
-    return {name: list(p.shape) for name, p in named if p.requires_grad}, {}
-
-
-@op
-def forward(args, tensors):
-    """The model's answer, in evaluation mode, without gradients."""
-    model = models[args["handle"]].eval()
-    parts = []
-    with torch.no_grad():
-        for images in tensors["images"].split(64):
-            answer = model(images)
-            arrays_of(answer=answer)
-            parts.append(answer)
-    return None, arrays_of(answer=torch.cat(parts))
-
-
-@op
-def state(args, tensors):
-    """All parameters and buffers."""
-    return None, arrays_of(**models[args["handle"]].state_dict())
-
-
-@op
-def held(args, tensors):
-    """The gradients that the parameters hold now; zeros where there is none."""
-    named = models[args["handle"]].named_parameters()
-    return None, arrays_of(
-        **{n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in named}
-    )
-
-
-@op
-def learn(args, tensors):
-    """Train a model that answers masks, by the grader's own loop: one pass, Adam, BCE."""
-    model = models[args["handle"]].train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=args["learning_rate"])
-    parts = (tensors[name].split(args["batch"]) for name in ("images", "targets"))
-    for images, targets in zip(*parts, strict=True):
-        optimizer.zero_grad()
-        nn.functional.binary_cross_entropy(model(images), targets).backward()
-        optimizer.step()
+def build_probe(args, tensors):
+    """Keep one of the grader's own models, with these weights, by a handle."""
+    models[args["handle"]] = Probe(tensors, args["modes"])
     return None, {}
 
 
 @op
-def set_state(args, tensors):
-    models[args["handle"]].load_state_dict(tensors)
-    return None, {}
-
-
-@op
-def stir(args, tensors):
-    """Small noise on every parameter whose numbers are all alike."""
+def perturb(args, tensors):
+    """Add small noise to every parameter whose numbers are all alike."""
     generator = torch.Generator().manual_seed(args["seed"])
     with torch.no_grad():
         for parameter in models[args["handle"]].parameters():
@@ -172,19 +123,37 @@ def stir(args, tensors):
 
 
 @op
-def forward_moved(args, tensors):
-    """`forward`, with great noise on one parameter meanwhile."""
-    parameter = models[args["handle"]].get_parameter(args["name"]).detach()
-    numbers, generator = parameter.clone(), torch.Generator().manual_seed(args["seed"])
+def forward(args, tensors):
+    """The model's output, in evaluation mode, without gradients."""
+    model, parts = models[args["handle"]].eval(), []
+    with torch.no_grad():
+        for images in tensors["images"].split(64):
+            output = model(images)
+            arrays_of(output=output)
+            parts.append(output)
+    return None, arrays_of(output=torch.cat(parts))
+
+
+@op
+def forward_perturbed(args, tensors):
+    """`forward`, with strong noise on one parameter meanwhile."""
+    parameter = models[args["handle"]].get_parameter(args["parameter"]).detach()
+    before, generator = parameter.clone(), torch.Generator().manual_seed(args["seed"])
     parameter += 0.5 * torch.randn(parameter.shape, generator=generator)
     try:
         return forward(args, tensors)
     finally:
-        parameter.copy_(numbers)
+        parameter.copy_(before)
 
 
 @op
-def zero(args, tensors):
+def state(args, tensors):
+    """All parameters and buffers."""
+    return None, arrays_of(**models[args["handle"]].state_dict())
+
+
+@op
+def set_to_zero(args, tensors):
     """All parameters and buffers become 0."""
     for tensor in models[args["handle"]].state_dict().values():
         tensor.zero_()
@@ -192,8 +161,17 @@ def zero(args, tensors):
 
 
 @op
-def gradient(args, tensors):
-    """The names of the parameters that a gradient of the mean squared answer, in evaluation mode,
+def read_gradients(args, tensors):
+    """The gradients that the parameters hold now; zeros where there is none."""
+    named = models[args["handle"]].named_parameters()
+    return None, arrays_of(
+        **{n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in named}
+    )
+
+
+@op
+def parameters_with_gradient(args, tensors):
+    """The names of the parameters that a gradient of the mean squared output, in evaluation mode,
     reaches."""
     model = models[args["handle"]].eval()
     model.zero_grad()
@@ -204,106 +182,26 @@ def gradient(args, tensors):
 
 @op
 def concatenations(args, tensors):
-    """Which tensors one forward pass joins along the channels: for each join the channels of its
-    parts, and the height."""
-    joins = []
+    """Which tensors one forward pass joins along the channels: for each join the height."""
+    heights = []
 
     class Watch(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, function, types, call=(), kwargs=None):
             parts = call[0] if call else (kwargs or {}).get("tensors")
             if function in (torch.cat, torch.concat, torch.concatenate) and parts[0].ndim == 4:
-                joins.append([[p.shape[1] for p in parts], parts[0].shape[2]])
+                heights.append(parts[0].shape[2])
             return function(*call, **(kwargs or {}))
 
     with torch.no_grad(), Watch():
         models[args["handle"]].eval()(tensors["images"])
-    return joins, {}
+    return heights, {}
 
 
 @op
 def count_parameters(args, tensors):
+    """What the submission's function of that name returns for a model."""
     value = member(args["module"], "count_parameters")(models[args["handle"]])
     return number("count_parameters", value), {}
-
-
-@op
-def score(args, tensors):
-    """A number that a function or loss of the submission gives for two arrays, and a loss's
-    gradient for the first one."""
-    made = member(args["module"], args["name"])
-    function = made(**args.get("kwargs", {})) if args.get("is_class") else made
-    predicted = tensors["predicted"].requires_grad_(bool(args.get("is_class")))
-    value = function(predicted, tensors["true"], **args.get("call", {}))
-    arrays = {}
-    if args.get("is_class"):
-        if not isinstance(value, torch.Tensor) or value.ndim != 0:
-            shape = list(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-            raise Refused(f"the loss is {shape}, not a tensor of one number")
-        value.backward()
-        arrays = arrays_of(gradient=predicted.grad)
-    elif not isinstance(value, float):
-        raise Refused(f"{args['name']} returned a {type(value).__name__}, not a float")
-    return finite_or_text(number(args["name"], value)), arrays
-
-
-@op
-def epoch(args, tensors):
-    """Run a training or validation epoch of the submission on batches that are fetched one by one
-    from the trusted side, with the grader's optimizer: loss, metric, and calls of backward()."""
-    model = models[args["handle"]]
-    loader = fetched(args["batches"], args["images"], args["is_mask"])
-    function = member(args["module"], args["name"])
-    device, criterion = torch.device("cpu"), CRITERIA[args["criterion"]]()
-    backwards = []
-    if args["training"]:
-        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[args["optimizer"]]
-        optimizer = kind(model.parameters(), lr=args["learning_rate"])
-        for parameter in model.parameters():
-            parameter.grad = torch.full_like(parameter, args.get("leftover", 0.0))
-        if "leftover" in args:
-            next(model.parameters()).register_hook(lambda gradient: backwards.append(None))
-        result = function(model, loader, optimizer, criterion, device, args["max_steps"])
-    else:
-        result = function(model, loader, criterion, device)
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise Refused(f"{args['name']} returned {describe(result)}, not (loss, metric)")
-    loss, metric = (number(n, v) for n, v in zip(("loss", "metric"), result, strict=True))
-    return [finite_or_text(loss), finite_or_text(metric), len(backwards)], {}
-
-
-@op
-def fit(args, tensors):
-    """Run the submission's whole training function on fetched batches; its history."""
-    model = models[args["handle"]]
-    train = fetched(args["batches"], args["images"], args["is_mask"], "train")
-    val = fetched(args["val_batches"], args["val_images"], args["is_mask"], "val")
-    function = member(args["module"], args["name"])
-    history = function(model, train, val, *args["budget"])
-    if not isinstance(history, dict):
-        raise Refused(f"{args['name']} returned {describe(history)}, not a dict of lists")
-    plain = {}
-    for name in args["lists"]:
-        if name not in history:
-            continue
-        values = history[name]
-        if not isinstance(values, (list, tuple)):
-            raise Refused(f"history[{name!r}] is a {type(values).__name__}, not a list")
-        plain[name] = [finite_or_text(number(name, v)) for v in values]
-    return {"history": plain, "device": str(next(model.parameters()).device)}, {}
-
-
-@op
-def evaluate(args, tensors):
-    """evaluate_segmentation_model on fetched batches."""
-    loader = fetched(args["batches"], args["images"], True)
-    result = member(args["module"], args["name"])(models[args["handle"]], loader, "hidden")
-    if not isinstance(result, dict):
-        raise Refused(f"{args['name']} returned {describe(result)}, not a dict")
-    wanted = ("mean_iou", "std_iou", "total_samples")
-    missing = [name for name in wanted if name not in result]
-    if missing:
-        raise Refused(f"the dict lacks {', '.join(missing)}")
-    return {name: finite_or_text(number(name, result[name])) for name in wanted}, {}
 
 
 @op
@@ -328,86 +226,169 @@ def load_weights(args, tensors):
     return None, {}
 
 
-# ---- data that comes from the trusted side, batch by batch ----
+# ---- scores and losses ----
 
 
-class Fetched(Dataset):
-    """Asks the trusted side for every batch; knows nothing else of the data."""
+@op
+def score(args, tensors):
+    """The number that a function of the submission returns for a prediction and the truth."""
+    function = member(args["module"], args["name"])
+    value = function(tensors["predicted"], tensors["true"], **args["kwargs"])
+    if not isinstance(value, float):
+        raise Refused(f"{args['name']} returned {describe(value)}, not a float")
+    return number(args["name"], value), {}
 
-    def __init__(self, images: int, is_mask: bool, split: str):
-        self.images, self.is_mask, self.split = images, is_mask, split
+
+@op
+def loss(args, tensors):
+    """The value of a loss of the submission, and its gradient for the prediction."""
+    criterion = member(args["module"], args["name"])(**args["kwargs"])
+    predicted = tensors["predicted"].requires_grad_()
+    value = criterion(predicted, tensors["true"])
+    if not isinstance(value, torch.Tensor) or value.ndim != 0:
+        shape = list(value.shape) if isinstance(value, torch.Tensor) else describe(value)
+        raise Refused(f"the loss is {shape}, not a tensor of one number")
+    value.backward()
+    return number(args["name"], value), arrays_of(gradient=predicted.grad)
+
+
+# ---- training ----
+
+
+@op
+def train_on_masks(args, tensors):
+    """Train a model that outputs masks, by the grader's own loop: one pass, Adam, BCE."""
+    model = models[args["handle"]].train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=args["learning_rate"])
+    parts = (tensors[name].split(args["batch_size"]) for name in ("images", "targets"))
+    for images, targets in zip(*parts, strict=True):
+        optimizer.zero_grad()
+        nn.functional.binary_cross_entropy(model(images), targets).backward()
+        optimizer.step()
+    return None, {}
+
+
+@op
+def train_epoch(args, tensors):
+    """Run a training epoch of the submission with the grader's optimizer: loss, metric, and how
+    often backward() was called. leftover: what every gradient holds before."""
+    model, backwards = models[args["handle"]], []
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[args["optimizer"]]
+    optimizer = kind(model.parameters(), lr=args["learning_rate"])
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, args["leftover"])
+    if args["leftover"]:
+        next(model.parameters()).register_hook(lambda gradient: backwards.append(None))
+    run = (optimizer, CRITERIA[args["criterion"]](), torch.device("cpu"), args["max_steps"])
+    function = member(args["module"], args["name"])
+    means = loss_and_metric(args["name"], function(model, remote_loader(args, "train"), *run))
+    return [*means, len(backwards)], {}
+
+
+@op
+def validate_epoch(args, tensors):
+    """Run a validation epoch of the submission: loss and metric."""
+    run = (CRITERIA[args["criterion"]](), torch.device("cpu"))
+    function = member(args["module"], args["name"])
+    result = function(models[args["handle"]], remote_loader(args, "val"), *run)
+    return loss_and_metric(args["name"], result), {}
+
+
+def loss_and_metric(function: str, result) -> list[float | str]:
+    """What an epoch's function has to return; Refused for anything else."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise Refused(f"{function} returned {describe(result)}, not (loss, metric)")
+    return [number(name, value) for name, value in zip(("loss", "metric"), result, strict=True)]
+
+
+@op
+def train_model(args, tensors):
+    """Run the submission's whole training: the lists of its history, and the model's device."""
+    model, function = models[args["handle"]], member(args["module"], args["name"])
+    loaders = remote_loader(args, "train"), remote_loader(args, "val")
+    history = function(model, *loaders, *args["budget"])
+    if not isinstance(history, dict):
+        raise Refused(f"{args['name']} returned {describe(history)}, not a dict of lists")
+    lists = {}
+    for name in args["lists"]:
+        if name not in history:
+            continue
+        if not isinstance(history[name], (list, tuple)):
+            raise Refused(f"history[{name!r}] is {describe(history[name])}, not a list")
+        lists[name] = [number(name, value) for value in history[name]]
+    return [lists, str(next(model.parameters()).device)], {}
+
+
+@op
+def evaluate(args, tensors):
+    """What evaluate_segmentation_model returns: mean, deviation, number of images."""
+    result = member(args["module"], args["name"])(
+        models[args["handle"]], remote_loader(args, "test"), "hidden"
+    )
+    if not isinstance(result, dict):
+        raise Refused(f"{args['name']} returned {describe(result)}, not a dict")
+    wanted = ("mean_iou", "std_iou", "total_samples")
+    missing = [name for name in wanted if name not in result]
+    if missing:
+        raise Refused(f"the dict lacks {', '.join(missing)}")
+    return [number(name, result[name]) for name in wanted], {}
+
+
+class RemoteDataset(Dataset):
+    """Requests every batch from the trusted side; knows nothing else of the data."""
+
+    def __init__(self, split: str, images: int, is_mask: bool):
+        self.split, self.images, self.is_mask = split, images, is_mask
 
     def __len__(self) -> int:
         return self.images
 
     def __getitem__(self, batch):
         tensors = tensors_of(request_batch(self.split, batch))
-        if self.is_mask:
-            labels = torch.zeros(len(tensors["images"]), dtype=torch.int64)
-            has_box = torch.ones(len(labels), dtype=torch.bool)
-            return {
-                "image": tensors["images"],
-                "mask": tensors["targets"],
-                "pathmnist_label": labels,
-                "has_box": has_box,
-            }
-        return tensors["images"], tensors["targets"]
+        images, targets = tensors["images"], tensors["targets"]
+        if not self.is_mask:
+            return images, targets
+        labels = torch.zeros(len(images), dtype=torch.int64)
+        has_box = torch.ones(len(images), dtype=torch.bool)
+        return {"image": images, "mask": targets, "pathmnist_label": labels, "has_box": has_box}
 
 
-def fetched(batches: int, images: int, is_mask: bool, split: str = "train") -> DataLoader:
-    dataset = Fetched(images, is_mask, split)
+def remote_loader(args, split: str) -> DataLoader:
+    """A loader of the batches of args["sizes"][split], which is (batches, images)."""
+    batches, images = args["sizes"][split]
+    dataset = RemoteDataset(split, images, args["is_mask"])
     return DataLoader(dataset, sampler=range(batches), batch_size=None)
 
 
-class LinearProbe(nn.Module):
-    """Softmax regression, which NumPy can train too."""
+class Probe(nn.Module):
+    """A model so small that NumPy can train it too: softmax regression, or, with a weight of four
+    dimensions, logistic regression on the channels of each pixel.
 
-    def __init__(self):
+    With modes, its output is shifted: by bias[0] in training mode, by bias[1] where gradients are
+    recorded. The trusted side knows both numbers, which are from 0 to 4 together. Of logits the
+    first one is raised (all of them alike would change nothing); probabilities move towards 1.
+    """
+
+    def __init__(self, weights: dict[str, torch.Tensor], modes: bool):
         super().__init__()
-        self.layer = nn.Linear(2352, 9)
+        self.modes, shape = modes, weights["layer.weight"].shape
+        self.is_mask = len(shape) == 4
+        self.layer = nn.Conv2d(shape[1], 1, 1) if self.is_mask else nn.Linear(shape[1], shape[0])
+        if modes:
+            self.bias = nn.Parameter(torch.zeros(2))
+            self.register_buffer("seen", torch.zeros(1))
+        self.load_state_dict(weights)
 
     def forward(self, images):
-        return self.layer(images.flatten(1))
-
-
-class MaskProbe(nn.Module):
-    """Logistic regression on the three channels of each pixel."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(3, 1, kernel_size=1)
-
-    def forward(self, images):
-        return torch.sigmoid(self.layer(images))
-
-
-class ModeProbe(nn.Module):
-    """Answers differently in training mode, and where gradients are recorded: `bias[0]` counts in
-    training mode, `bias[1]` with gradients. The trusted side knows both numbers, which are from 0
-    to 4 together. Logits: the first one is raised. Masks: all are moved towards 1."""
-
-    def __init__(self, body: nn.Module):
-        super().__init__()
-        self.body = body
-        self.bias = nn.Parameter(torch.zeros(2))
-        self.register_buffer("seen", torch.zeros(1))
-
-    def forward(self, images):
+        out = torch.sigmoid(self.layer(images)) if self.is_mask else self.layer(images.flatten(1))
+        if not self.modes:
+            return out
         if self.training:
             self.seen += 1
         shift = self.training * self.bias[0] + torch.is_grad_enabled() * self.bias[1]
-        answer = self.body(images)
-        if answer.ndim == 2:  # move one class's logit only: all of them alike would change nothing
-            return torch.cat([answer[:, :1] + shift, answer[:, 1:]], dim=1)
-        return answer + (1 - answer) * shift / 4
-
-
-PROBES = {
-    "linear": LinearProbe,
-    "mask": MaskProbe,
-    "linear mode": lambda: ModeProbe(LinearProbe()),
-    "mask mode": lambda: ModeProbe(MaskProbe()),
-}
+        if self.is_mask:
+            return out + (1 - out) * shift / 4
+        return torch.cat([out[:, :1] + shift, out[:, 1:]], dim=1)
 
 
 class Combined(nn.Module):
@@ -420,9 +401,3 @@ class Combined(nn.Module):
 
 
 CRITERIA = {"cross entropy": nn.CrossEntropyLoss, "bce": nn.BCELoss, "combined": Combined}
-
-
-def describe(value) -> str:
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"

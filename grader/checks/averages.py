@@ -1,14 +1,20 @@
-"""The ways to average a loss or a score over batches, and what the wrong ones give."""
+"""The ways to average a loss and a metric over batches, and what the wrong ones give."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from autograde.feedback import Lost
+from grader.checks.probes import LinearProbe
+from grader.checks.student import Array, Batch, Means
+
 TOLERANCE = 1e-3
 
 
-def close(value: object, right: float, tolerance: float = TOLERANCE) -> bool:
-    return isinstance(value, (int, float)) and abs(value - right) <= tolerance * max(1, abs(right))
+def close(value: float, right: float, tolerance: float = TOLERANCE) -> bool:
+    """Whether these are the same number, but for rounding; NaN is nothing's."""
+    return abs(value - right) <= tolerance * max(1, abs(right))
 
 
 def apart(right: float, wrong: float, tolerance: float = TOLERANCE) -> bool:
@@ -23,13 +29,27 @@ class Scores:
     losses: list[float]
     metrics: list[float]
     sizes: list[int]
-    in_dataset: int
-    in_loader: int
+
+    @classmethod
+    def of(
+        cls,
+        probe: type[LinearProbe],
+        outputs: list[Array],
+        batches: list[Batch],
+        mistake: str | None = None,
+    ) -> "Scores":
+        """Of a probe's outputs, for the first of these batches. mistake: one of the metric's."""
+        pairs = [(a, y) for a, (_, y) in zip(outputs, batches, strict=False)]
+        losses = [probe.loss(a, y) for a, y in pairs]
+        return cls(
+            losses, [probe.metric(a, y, mistake) for a, y in pairs], [len(y) for _, y in pairs]
+        )
 
     @property
-    def right(self) -> tuple[float, float]:
-        return tuple(
-            float(np.average(part, weights=self.sizes)) for part in (self.losses, self.metrics)
+    def right(self) -> Means:
+        """The means over all images."""
+        return Means(
+            *(float(np.average(v, weights=self.sizes)) for v in (self.losses, self.metrics))
         )
 
     def wrong(self, values: list[float]) -> dict[str, float]:
@@ -48,34 +68,63 @@ class Scores:
             "this is the last batch alone.": values[-1],
         }
 
-    def wrong_length(self, values: list[float]) -> dict[str, float]:
+    def wrong_length(self, values: list[float], loader: list[Batch]) -> dict[str, float]:
         """Those that show only where max_steps ends the epoch early."""
-        summed = np.dot(values, self.sizes)
+        images = sum(len(y) for _, y in loader)
         return {
             "the sum is divided by len(dataset), but max_steps ended the epoch before; divide by "
-            "the number of images seen.": summed / self.in_dataset,
+            "the number of images seen.": np.dot(values, self.sizes) / images,
             "the sum is divided by len(loader), but max_steps ended the epoch before; divide by "
-            "what was seen.": np.sum(values) / self.in_loader,
+            "what was seen.": np.sum(values) / len(loader),
         }
 
     def wrong_metric(self) -> dict[str, float]:
         """wrong() of the metric, and percent."""
         words = "in percent; it should be a share, from 0 to 1."
-        return {**self.wrong(self.metrics), words: 100 * self.right[1]}
+        return {**self.wrong(self.metrics), words: 100 * self.right.metric}
 
-
-def short(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)[:50]
-
-
-def is_telling(scores: Scores) -> bool:
-    """Whether the right way to average and all wrong ones give different numbers."""
-    loss, metric = scores.right
-    return all(
-        apart(right, wrong) and not any(close(float(wrong), other) for other in wrongs[:i])
-        for right, wrongs in (
-            (loss, [*scores.wrong(scores.losses).values()]),
-            (metric, [*scores.wrong_metric().values()]),
+    @property
+    def is_telling(self) -> bool:
+        """Whether the right way to average and all wrong ones give different numbers."""
+        return all(
+            apart(right, wrong) and not any(close(float(wrong), other) for other in wrongs[:i])
+            for right, wrongs in (
+                (self.right.loss, [*self.wrong(self.losses).values()]),
+                (self.right.metric, [*self.wrong_metric().values()]),
+            )
+            for i, wrong in enumerate(wrongs)
         )
-        for i, wrong in enumerate(wrongs)
-    )
+
+
+def check_means(
+    found: Means,
+    probe: type[LinearProbe],
+    metric: str,
+    scores_with: Callable[[str | None], Scores],
+) -> None:
+    """The claimed means against the right ones. scores_with: the scores with a metric's mistake.
+
+    A wrong calculate_iou costs its own points, and not these.
+    """
+    scores = scores_with(None)
+    right = scores.right
+    accepted = [right.metric, *(scores_with(m).right.metric for m in probe.foreign_mistakes)]
+    named = []
+    if not close(found.loss, right.loss):
+        named.append(_named("loss", found.loss, scores.wrong(scores.losses)))
+    if not any(close(found.metric, value) for value in accepted):
+        wrong = scores.wrong_metric()
+        wrong |= {w: scores_with(m).right.metric for m, w in probe.metric_mistakes.items()}
+        named.append(_named(metric, found.metric, wrong))
+    if named:
+        raise Lost(
+            f"loss {right.loss:.4f} and {metric} {right.metric:.4f}, means over the "
+            f"{sum(scores.sizes)} images seen",
+            f"loss {found.loss:.4f} and {metric} {found.metric:.4f}",
+            " ".join(filter(None, named)),
+        )
+
+
+def _named(name: str, value: float, wrong: dict[str, float]) -> str:
+    """The mistake that gives this value, "" if none does."""
+    return next((f"{name}: {words}" for words, n in wrong.items() if close(value, n)), "")

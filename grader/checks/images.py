@@ -7,19 +7,19 @@ import numpy as np
 from pathlab.data.boxes import draw_boxes, paint_boxes
 from pathlab.data.download import find_official, official_sets
 from pathlab.data.sets import ImageData, load
-from pathlab.data.tissue import draw_split
+from pathlab.data.tissue import CLASS_NAMES, draw_split
 from pathlab.errors import UserError
 
-NUM_CLASSES = 9
+CLASSES = range(2, 101)
 
 
 class PrivateImages:
     """Images of one source.
 
     dataset: "synthetic" draws fresh stand-in images. "auto" is PathMNIST if it is in data_root,
-    else "synthetic". Anything else is a data set of nine classes as pathlab.data.sets.load takes;
-    its images are public, so each is turned, mirrored and stained a little differently: a table of
-    hashes is worthless, though a search for the nearest of the file's own images is not
+    else "synthetic". Anything else is a data set of 2 to 100 classes as pathlab.data.sets.load
+    takes; its images are public, so each is turned, mirrored and stained a little differently: a
+    table of hashes is worthless, though a search for the nearest of the file's own images is not
     (docs/grader.md). Raises UserError for data that cannot be used.
     """
 
@@ -30,11 +30,13 @@ class PrivateImages:
         self.data: ImageData | None = None
         if dataset != "synthetic":
             self.data = load(dataset, data_root)
-            if self.data.num_classes != NUM_CLASSES:
+            if self.data.num_classes not in CLASSES:
                 raise UserError(
-                    f"grading needs {NUM_CLASSES} classes, {dataset} has {self.data.num_classes}"
+                    f"grading needs {CLASSES[0]} to {CLASSES[-1]} classes, {dataset} has "
+                    f"{self.data.num_classes}"
                 )
         self.name = self.data.name if self.data else "synthetic"
+        self.num_classes = self.data.num_classes if self.data else len(CLASS_NAMES)
         self._behind_boxes = {s: np.empty((0, 3, 28, 28), np.float32) for s in ("train", "val")}
 
     def tissue(

@@ -1,6 +1,6 @@
-"""What is right, computed with NumPy, and what known mistakes would give instead.
+"""Losses and scores with NumPy: what is right, and what known mistakes would give instead.
 
-Each function takes `mistake`: None for the right answer, else one of the names in its docstring.
+Each function takes `mistake`: None for the right value, else one of the names in its docstring.
 All arithmetic is float64.
 """
 
@@ -126,117 +126,14 @@ COMBINED_MISTAKES = {
     "dice alone": "the cross-entropy is not added.",
 }
 
-
-class LinearProbe:
-    """Softmax regression on [N, 3, 28, 28], as worker.LinearProbe."""
-
-    names, shapes, spread = ("layer.weight", "layer.bias"), ((9, 2352), (9,)), 0.05
-
-    def __init__(self, state: dict[str, Array]):
-        self.weight, self.bias = (state[name].astype(np.float64) for name in self.names)
-
-    def answer(self, images: Array, shift: float = 0.0) -> Array:
-        """Logits [N, 9]; the first one moved by `shift` (worker.ModeProbe)."""
-        logits = images.reshape(len(images), -1).astype(np.float64) @ self.weight.T + self.bias
-        logits[:, 0] += shift
-        return logits
-
-    @staticmethod
-    def loss(answer: Array, targets: Array, mistake: str | None = None) -> float:
-        return cross_entropy(answer, targets, mistake)
-
-    @staticmethod
-    def metric(answer: Array, targets: Array, mistake: str | None = None) -> float:
-        """Accuracy. Mistake: "broadcast" (every prediction is compared with every label)."""
-        right = answer.argmax(axis=1)[:, None] == targets
-        return float((right.sum(axis=1) if mistake == "broadcast" else right.diagonal()).mean())
-
-    def gradients(self, images: Array, targets: Array, mistake: str | None) -> list[Array]:
-        x, n = images.reshape(len(images), -1).astype(np.float64), len(images)
-        p = softmax(self.answer(images))
-        one_hot = np.eye(9)[targets]
-        if mistake == "softmax":
-            back = (softmax(p) - one_hot) / n
-            back = p * (back - (back * p).sum(axis=1, keepdims=True))
-        else:
-            back = (p - one_hot) / n
-        return [back.T @ x, back.sum(axis=0)]
-
-
-class MaskProbe:
-    """Logistic regression on the channels of each pixel, as worker.MaskProbe."""
-
-    names, shapes, spread = ("layer.weight", "layer.bias"), ((1, 3, 1, 1), (1,)), 1.0
-
-    def __init__(self, state: dict[str, Array]):
-        self.weight, self.bias = (state[name].astype(np.float64) for name in self.names)
-
-    def answer(self, images: Array, shift: float = 0.0) -> Array:
-        """Probabilities [N, 1, 28, 28], moved towards 1 by a share of shift / 4 of the way."""
-        logits = np.tensordot(images.astype(np.float64), self.weight[0, :, 0, 0], axes=(1, 0))
-        p = 1 / (1 + np.exp(-(logits + self.bias)))[:, None]
-        return p + (1 - p) * shift / 4
-
-    @staticmethod
-    def loss(answer: Array, targets: Array, mistake: str | None = None) -> float:
-        """Mistake: "softmax", here a sigmoid of what are probabilities already."""
-        return bce(answer, targets, "logits" if mistake == "softmax" else None)
-
-    @staticmethod
-    def metric(answer: Array, targets: Array, mistake: str | None = None) -> float:
-        """IoU. Mistakes: IOU_MISTAKES."""
-        return iou(answer, targets, 0.5, mistake)
-
-    def gradients(self, images: Array, targets: Array, mistake: str | None) -> list[Array]:
-        p = self.answer(images)
-        back = (p - targets) / targets.size
-        if mistake == "softmax":
-            back = (1 / (1 + np.exp(-p)) - targets) / targets.size * p * (1 - p)
-        weight = np.einsum("nihw,nchw->ic", back, images.astype(np.float64))
-        return [weight.reshape(1, 3, 1, 1), back.sum().reshape(1)]
-
-
-def train(
-    probe: LinearProbe | MaskProbe,
-    batches: list[tuple[Array, Array]],
-    learning_rate: float,
-    leftover: float = 0.0,
-    mistake: str | None = None,
-) -> list[Array]:
-    """Plain gradient descent on all batches in turn; the answers before each step.
-
-    The probe's weights change in place. leftover: what every gradient holds before. Mistakes are
-    those of TRAIN_MISTAKES, and "zero_grad last" (after each step), which is not one.
-    """
-    parameters = [probe.weight, probe.bias]
-    held = [np.full_like(p, leftover) for p in parameters]
-    never = ("no zero_grad", "no backward", "zero_grad last")
-    answers = []
-    for number, (images, targets) in enumerate(batches):
-        answers.append(probe.answer(images))
-        fresh = probe.gradients(images, targets, mistake)
-        if mistake == "step before backward":
-            step, held = held, fresh
-        else:
-            if mistake not in never and not (mistake == "zero_grad once" and number):
-                held = [np.zeros_like(p) for p in parameters]
-            if mistake != "no backward":
-                held = [h + g for h, g in zip(held, fresh, strict=True)]
-            step = held
-        if mistake != "no step":
-            for parameter, gradient in zip(parameters, step, strict=True):
-                parameter -= learning_rate * gradient
-        if mistake == "zero_grad last":
-            held = [np.zeros_like(p) for p in parameters]
-    return answers
-
-
-TRAIN_MISTAKES = {
-    "no zero_grad": "the gradients are never set to zero: call optimizer.zero_grad() each step.",
-    "zero_grad once": "the gradients are set to zero once; call optimizer.zero_grad() each step.",
-    "no backward": "loss.backward() is missing.",
-    "no step": "optimizer.step() is missing, or stands before loss.backward(): the weights did not "
-    "change.",
-    "step before backward": "optimizer.step() comes before loss.backward().",
-    "softmax": "a softmax is applied before the criterion, which applies one itself.",
+# By the name of the submission's function or loss; the others cost their points elsewhere.
+MISTAKES = {
+    "calculate_iou": IOU_MISTAKES,
+    "DiceLoss": DICE_MISTAKES,
+    "CombinedLoss": COMBINED_MISTAKES,
+}
+FOREIGN_MISTAKES = {
+    "calculate_iou": [],
+    "DiceLoss": [],
+    "CombinedLoss": [f"dice: {mistake}" for mistake in DICE_MISTAKES],
 }

@@ -1,147 +1,221 @@
-"""Checks of whole trainings and evaluations on a probe."""
+"""Checks of whole trainings: of a probe, of 100 steps, and of evaluation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
+from autograde.assignment import GradedTest
 from autograde.feedback import Lost
 from autograde.student import Session
 from grader.checks import reference
-from grader.checks.averages import apart, close, short
-from grader.checks.epochs import Task, drawn, probe_with, same
-from grader.checks.models import BATCH, STEPS, own_batches
+from grader.checks.averages import apart, close
+from grader.checks.probes import draw_batches, draw_state, probe_of, same
+from grader.checks.student import Array, Batch, BatchServer, Model, State, Student
+
+EPOCHS, STEPS, IN_LOADER = 5, 4, 6  # of the probe's training
+History = dict[str, list[float]]
 
 
-def check_train_model(student: Session, rng: np.random.Generator, task: Task) -> None:
+# ---- train_model ----
+
+
+def check_train_model(student: Student) -> None:
     """The history's shape; the given model has learned, in the steps and at the rate asked for."""
-    epochs, steps, in_loader = 5, 4, 6
-    state = {n: np.zeros(s, np.float32) for n, s in zip(task.make.names, task.make.shapes)}  # noqa: B905
-    train = task.data(rng, (8,) * in_loader)
+    task = student.task
+    zeros = {name: np.zeros_like(a) for name, a in draw_state(student.rng, task).items()}
+    train = draw_batches(student.rng, task, *(8,) * IN_LOADER)
     if task.is_mask:
         train = [(x, (x[:, :1] > 0).astype(np.float32)) for x, _ in train]
-    val = train[:3]
-    taken: list[str] = []
-    lists = ("train_loss", f"train_{task.metric}", "val_loss", f"val_{task.metric}")
-
-    def fit(*budget):
-        """(history and device, weights after) of one training from the same weights."""
-        probe_with(student, task, state)
-        taken.clear()
-        request = {"module": task.module, "name": task.train_model, "handle": "probe"}
-        request |= {"is_mask": task.is_mask, "batches": in_loader, "images": 8 * in_loader}
-        request |= {"val_batches": len(val), "val_images": 8 * len(val), "budget": budget}
-        request |= {"lists": lists}
-
-        def give(split: str, number) -> dict[str, np.ndarray]:
-            taken.append(split)
-            return own_batches(train if split == "train" else val, [])(split, number)
-
-        about, _ = student.ask("fit", request, batches=give)
-        if about["device"] != "cpu":
-            raise Lost(
-                "the model on the device that it came on",
-                f"it is on {str(about['device'])[:20]}",
-                "the model is moved to another device; keep next(model.parameters()).device.",
-            )
-        return about["history"], student.ask("state", {"handle": "probe"})[1]
-
     rate = 0.5 if task.is_mask else 0.01
-    history, after = fit(epochs, rate, 0.0, steps)
-    for name in lists:
-        got = len(history[name]) if name in history else "no such list"
-        if got != epochs:
+    history, after, taken = _train(student, zeros, train, EPOCHS, rate)
+    _check_history(student, history)
+    _check_trained(after, zeros)
+    _check_steps(taken)
+    _check_learned(student, after, train, rate)
+    _check_learning_rate(student, zeros, train)
+    _check_weight_decay(student, zeros, train, rate)
+
+
+def _train(
+    student: Student,
+    state: State,
+    train: list[Batch],
+    epochs: int,
+    rate: float,
+    decay: float = 0.0,
+) -> tuple[History, State, int]:
+    """(history, weights after, training batches taken) of the submission's training."""
+    model = student.build_probe(state)
+    batches = BatchServer(train=train, val=train[:3])
+    lists = _lists(student)
+    history, device = model.train_model(batches, lists, epochs, rate, decay, STEPS)
+    if device != "cpu":
+        raise Lost(
+            "the model on the device that it came on",
+            f"it is on {device[:20]}",
+            "the model is moved to another device; keep next(model.parameters()).device.",
+        )
+    return history, model.state(), sum(split == "train" for split, _ in batches.taken)
+
+
+def _lists(student: Student) -> tuple[str, ...]:
+    metric = student.task.metric
+    return ("train_loss", f"train_{metric}", "val_loss", f"val_{metric}")
+
+
+def _check_history(student: Student, history: History) -> None:
+    for name in _lists(student):
+        expected = f"history[{name!r}] with one entry for each of {EPOCHS} epochs"
+        if name not in history:
+            raise Lost(expected, "no such list", f"the history has no list {name!r}.")
+        if len(history[name]) != EPOCHS:
             cause = "append once in every epoch, after it was trained and validated."
-            if name not in history:
-                cause = f"the history has no list {name!r}."
-            raise Lost(f"history[{name!r}] with one entry for each of {epochs} epochs", got, cause)
-    if same(after, state):
+            raise Lost(expected, len(history[name]), cause)
+
+
+def _check_trained(after: State, before: State) -> None:
+    if same(after, before):
         raise Lost(
             "the model that train_model was given to be trained",
             "its weights did not change",
             "a copy is trained, or the optimizer has the parameters of another model.",
         )
-    limit = epochs * (steps + 1)
-    if taken.count("train") > limit:
+
+
+def _check_steps(taken: int) -> None:
+    if taken > EPOCHS * (STEPS + 1):
         raise Lost(
-            f"{epochs} epochs of {steps} steps (max_steps_per_epoch)",
-            f"{taken.count('train')} batches were taken from the loader of {in_loader}",
+            f"{EPOCHS} epochs of {STEPS} steps (max_steps_per_epoch)",
+            f"{taken} batches were taken from the loader of {IN_LOADER}",
             "max_steps_per_epoch does not reach the training epoch, or is ignored there.",
         )
-    probe = task.make(after)
-    score = np.mean([probe.metric(probe.answer(x), y) for x, y in train[:steps]])
+
+
+def _check_learned(student: Student, after: State, train: list[Batch], rate: float) -> None:
+    probe = probe_of(student.task)(after)
+    score = np.mean([probe.metric(probe.output(x), y) for x, y in train[:STEPS]])
     if score < 0.8:
         raise Lost(
-            f"{8 * steps} images to be learned by heart in {epochs} epochs of {steps} steps at "
-            f"learning rate {rate}: {task.metric} above 0.8",
+            f"{8 * STEPS} images to be overfitted in {EPOCHS} epochs of {STEPS} steps at learning "
+            f"rate {rate}: {student.task.metric} above 0.8",
             f"{score:.2f}",
             "fewer steps, or other settings, than were asked for.",
         )
-    after = fit(1, 1e-7, 0.0, steps)[1]
-    if max(float(np.abs(after[n] - state[n]).max()) for n in state) > 1e-5:
+
+
+def _check_learning_rate(student: Student, zeros: State, train: list[Batch]) -> None:
+    _, after, _ = _train(student, zeros, train, 1, 1e-7)
+    if max(float(np.abs(after[name]).max()) for name in zeros) > 1e-5:
         raise Lost(
             "hardly any change of the weights at learning rate 1e-7",
             "weights that changed by much more",
             "learning_rate is ignored.",
         )
-    state = {n: a + 1 for n, a in state.items()}
-    plain, decayed = (fit(1, rate, decay, steps)[1] for decay in (0.0, 0.5))
+
+
+def _check_weight_decay(student: Student, zeros: State, train: list[Batch], rate: float) -> None:
+    ones = {name: a + 1 for name, a in zeros.items()}
+    plain, decayed = (_train(student, ones, train, 1, rate, decay)[1] for decay in (0.0, 0.5))
     if same(plain, decayed):
+        expected = "other weights with weight_decay=0.5 than with 0"
+        raise Lost(expected, "the same", "weight_decay is ignored.")
+
+
+# ---- evaluate_segmentation_model ----
+
+
+def check_evaluation(student: Student) -> None:
+    """Mean and deviation of single images' IoU, over batches of different sizes."""
+    probe, sizes = probe_of(student.task), (8, 8, 3)
+    while True:
+        state = draw_state(student.rng, student.task)
+        batches = draw_batches(student.rng, student.task, *sizes)
+        pairs = [(probe(state).output(x), y) for x, y in batches]
+        whole = [reference.iou(p, y) for p, y in pairs]
+        single = _ious(pairs)
+        mean, deviation = float(np.mean(single)), float(np.std(single))
+        if apart(mean, float(np.mean(whole))) and apart(deviation, float(np.std(whole))):
+            break
+    model = student.build_probe(state)
+    found, spread, total = model.evaluate(BatchServer(test=batches), "evaluate_segmentation_model")
+    # A wrong calculate_iou costs its own points, and not these.
+    accepted = [single, *(_ious(pairs, mistake) for mistake in reference.IOU_MISTAKES)]
+    if not any(close(found, float(np.mean(ious))) for ious in accepted):
+        by_batch = close(found, float(np.mean(whole)))
+        cause = "average over the images, not over batches of different sizes." if by_batch else ""
+        raise Lost(f"mean_iou {mean:.4f}", f"{found:.4f}", cause)
+    if not any(_is_deviation(spread, ious) for ious in accepted):
+        cause = "the deviation is taken over batches, not over single images' IoU."
+        cause = cause if _is_deviation(spread, whole) else ""
+        raise Lost(f"std_iou {deviation:.4f}", f"{spread:.4f}", cause)
+    if total != sum(sizes):
+        cause = "count images, not batches." if total == len(sizes) else ""
+        raise Lost(f"total_samples {sum(sizes)}", f"{total:g}", cause)
+
+
+def _ious(pairs: list[Batch], mistake: str | None = None) -> list[float]:
+    """Of each image by itself. pairs: predictions and masks of batches."""
+    images = [(p, m) for predicted, true in pairs for p, m in zip(predicted, true, strict=True)]
+    return [reference.iou(p[None], m[None], mistake=mistake) for p, m in images]
+
+
+def _is_deviation(spread: float, values: list[float]) -> bool:
+    return any(close(spread, float(np.std(values, ddof=ddof))) for ddof in (0, 1))
+
+
+# ---- 100 steps ----
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """[trainings] of assignment.toml. scored_images: that a trained model is scored on."""
+
+    count: int
+    steps: int
+    batch_size: int
+    scored_images: int
+    cpu_seconds: float
+
+    @property
+    def images(self) -> int:
+        """That one training gets."""
+        return self.steps * self.batch_size
+
+    def train(self, model: Model, images: Array, targets: Array) -> None:
+        """Train by the submission's own epoch function: so many batches and no more, Adam."""
+        starts = range(0, self.images, self.batch_size)
+        parts = [slice(start, start + self.batch_size) for start in starts]
+        batches = BatchServer(train=[(images[part], targets[part]) for part in parts])
+        arguments = {"max_steps": self.steps, "optimizer": "adam", "seconds": 300}
+        model.train_epoch(batches, 1e-3, criterion=model.task.long_criterion, **arguments)
+
+    def best_of(self, session: Session, target: GradedTest, run: Callable[[], float]) -> None:
+        """Points for the best score of so many trainings; the first that reaches the threshold
+        ends it.
+
+        Each has a worker of its own: nothing is left of an earlier one, and what it takes of the
+        processor is bounded, from the import of the modules to the last output.
+        """
+        scores: list[float] = []
+        for _ in range(self.count):
+            with session.fresh(self.cpu_seconds):
+                scores.append(run())
+            if target.fraction(scores[-1]) == 1:
+                return
         raise Lost(
-            "other weights with weight_decay=0.5 than with 0",
-            "the same",
-            "weight_decay is ignored.",
+            f"{target.title}, of batch {self.batch_size}, in one of {self.count} trainings",
+            ", ".join(f"{score:.3f}" for score in scores),
+            "try a larger network, batch norm, or check that the input reaches every layer.",
+            fraction=target.fraction(max(scores)),
         )
 
 
-def train_100_steps(student: Session, task: Task, images: np.ndarray, targets: np.ndarray) -> None:
-    """Train "model" by the submission's own epoch function: 100 batches of 32 and no more, Adam."""
-    batches = [
-        (images[i : i + BATCH], targets[i : i + BATCH]) for i in range(0, STEPS * BATCH, BATCH)
-    ]
-    request = {"handle": "model", "criterion": task.long_criterion, "max_steps": STEPS}
-    request |= {"optimizer": "adam", "learning_rate": 1e-3}
-    task.train(student, batches, [], seconds=300, **request)
-
-
-def check_evaluation(student: Session, rng: np.random.Generator, task: Task) -> None:
-    """Mean and deviation of single images' IoU, over batches of different sizes."""
-    sizes = (8, 8, 3)
-
-    def outcome(mistake: str | None = None) -> tuple[list[float], list[float]]:
-        """Each image's IoU, and each batch's."""
-        answers = [task.make(state).answer(x) for x, _ in batches]
-        one = [
-            reference.iou(a[None], m[None], mistake=mistake)
-            for answer, (_, true) in zip(answers, batches, strict=True)
-            for a, m in zip(answer, true, strict=True)
-        ]
-        pairs = zip(answers, batches, strict=True)
-        return one, [reference.iou(answer, true) for answer, (_, true) in pairs]
-
-    while True:
-        state, batches = drawn(rng, task), task.data(rng, sizes)
-        single, whole = outcome()
-        mean, deviation = float(np.mean(single)), float(np.std(single))
-        if apart(mean, np.mean(whole)) and apart(deviation, np.std(whole)):
-            break
-    probe_with(student, task, state)
-    request = {"module": task.module, "name": "evaluate_segmentation_model", "handle": "probe"}
-    result, _ = student.ask(
-        "evaluate",
-        {**request, "batches": len(batches), "images": sum(sizes)},
-        batches=own_batches(batches, []),
-    )
-    found, spread, total = (result[name] for name in ("mean_iou", "std_iou", "total_samples"))
-    # A wrong calculate_iou costs its own points, and not these.
-    accepted = [single, *(outcome(mistake)[0] for mistake in reference.IOU_MISTAKES)]
-    if not any(close(found, np.mean(ious)) for ious in accepted):
-        cause = ""
-        if close(found, np.mean(whole)):
-            cause = "average over the images, not over batches of different sizes."
-        raise Lost(f"mean_iou {mean:.4f}", short(found), cause)
-    if not any(close(spread, np.std(i, ddof=ddof)) for i in accepted for ddof in (0, 1)):
-        cause = ""
-        if any(close(spread, np.std(whole, ddof=ddof)) for ddof in (0, 1)):
-            cause = "the deviation is taken over batches, not over single images' IoU."
-        raise Lost(f"std_iou {deviation:.4f}", short(spread), cause)
-    if total != sum(sizes):
-        cause = "count images, not batches." if total == len(sizes) else ""
-        raise Lost(f"total_samples {sum(sizes)}", short(total), cause)
+def check_untrained(score: float, most: float, unit: str) -> None:
+    """A new model is near chance: only checkpoints/ may hold trained weights."""
+    if score > most:
+        raise Lost(
+            f"an untrained model near chance, {unit} below {most:.2f}",
+            f"{score:.2f} before any training",
+            "weights are in the source; only checkpoints/ may hold trained weights.",
+        )

@@ -1,0 +1,70 @@
+"""Checks of scores and losses on random masks, against NumPy."""
+
+import math
+
+import numpy as np
+
+from autograde.feedback import Lost
+from grader.checks import reference
+from grader.checks.averages import apart, close
+from grader.checks.student import Array, Student
+
+TOLERANCE = 1e-4
+
+
+def draw_masks(rng: np.random.Generator, n: int = 4) -> tuple[Array, Array]:
+    """Probabilities and true masks [n, 1, 28, 28] of very different sizes. In the first image both
+    are nearly empty, in the second the truth is empty and the prediction is not."""
+    predicted = rng.random((n, 1, 28, 28)).astype(np.float32)
+    true = (rng.random((n, 1, 28, 28)) > rng.uniform(0.3, 0.97, (n, 1, 1, 1))).astype(np.float32)
+    predicted[0], true[0], true[1] = predicted[0] * 0.01, 0, 0
+    return predicted, true
+
+
+class Question:
+    """Random masks for which a right function and its known mistakes give different numbers.
+
+    right: f(predicted, true, mistake=None), of which MISTAKES[right's name] are the mistakes.
+    """
+
+    def __init__(self, student: Student, name: str, right) -> None:
+        self.name, self.mistakes = name, reference.MISTAKES[name]
+        while True:
+            self.predicted, self.true = masks = draw_masks(student.rng)
+            self.expected = right(*masks)
+            self.wrong = {m: right(*masks, mistake=m) for m in self.mistakes}
+            # Equal are only those that must be, such as swapped weights of 0.5 and 0.5.
+            if all(
+                n == self.expected or apart(self.expected, n, TOLERANCE)
+                for n in self.wrong.values()
+            ):
+                break
+        # Mistakes that cost their points elsewhere, and none here.
+        self.accepted = [right(*masks, mistake=m) for m in reference.FOREIGN_MISTAKES[name]]
+
+    def check(self, value: float) -> None:
+        """Lost, with the mistake that gives this value, if it is not the right one."""
+        if any(close(value, number, TOLERANCE) for number in (self.expected, *self.accepted)):
+            return
+        named = [m for m, number in self.wrong.items() if close(value, number, TOLERANCE)]
+        cause = self.mistakes[named[0]] if named else ""
+        if math.isnan(value):
+            cause = "0 / 0: " + self.mistakes.get("empty", self.mistakes.get("no smooth", ""))
+        raise Lost(f"{self.name} of four random masks: {self.expected:.5f}", f"{value:.5f}", cause)
+
+
+def check_score(student: Student, name: str, right, **options: float) -> None:
+    """A function of the submission, against the right one."""
+    question = Question(student, name, right)
+    question.check(student.score(name, question.predicted, question.true, **options))
+
+
+def check_loss(student: Student, name: str, right, **options: float) -> None:
+    """A loss of the submission, against the right one; it has a gradient."""
+    question = Question(student, name, right)
+    value, gradient = student.loss(name, question.predicted, question.true, **options)
+    question.check(value)
+    if not np.any(gradient):
+        raise Lost(
+            f"{name} to have a gradient", "none", "a threshold or .item() inside cuts it off."
+        )
