@@ -11,7 +11,6 @@ Without --submission, the modules of this repository are graded.
 import argparse
 import secrets
 import tempfile
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -205,9 +204,7 @@ class Grading:
             if not works(isolation):
                 _stop(f"--isolation {chosen} does not work here; leave it out.")
         else:
-            with warnings.catch_warnings():  # what is said below is clearer
-                warnings.simplefilter("ignore", RuntimeWarning)
-                isolation = best_isolation()
+            isolation = best_isolation()
         self.results.isolation = isolation.value
         if isolation is Isolation.NONE and not chosen and config.getoption("--submission"):
             _stop(
