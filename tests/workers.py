@@ -36,7 +36,7 @@ def converse(kind: Isolation) -> Usage:
             usage = session.worker.usage
         finally:
             session.end()
-    assert found["CNNModel"]["kind"] == "class"
+    assert found["CNNModel"][0] == "class"
     return usage
 
 
