@@ -132,13 +132,9 @@ def confined(
         "reachable": all(map(reachable, [*read_only, scratch or "/"])),  # for any user
         "same_user_tasks": 0 if root else tasks_of(os.getuid()),
         "scratch": scratch,
-        "memory": limits.memory_bytes,
-        "processes": limits.processes,
-        "file": limits.file_bytes,
-        "disk": limits.disk_bytes,
-        "files": limits.files,
         "binds": binds,
         "links": links,
+        **vars(limits),
     }
     reader, writer = os.pipe()
     status = stack.enter_context(os.fdopen(reader, "rb"))

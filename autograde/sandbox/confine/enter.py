@@ -208,11 +208,11 @@ def set_limits(settings: Settings, processes: int) -> None:
     for name, value in {
         "CORE": 0,
         "MSGQUEUE": 0,
-        "FSIZE": settings.file,
+        "FSIZE": settings.file_bytes,
         "NOFILE": 256,
         # Backstops only, far above what PyTorch maps: watch.py measures what is really used.
-        "DATA": settings.memory + (2 << 30),
-        "AS": 4 * settings.memory + (16 << 30),
+        "DATA": settings.memory_bytes + (2 << 30),
+        "AS": 4 * settings.memory_bytes + (16 << 30),
         "NPROC": processes,
     }.items():
         which = getattr(resource, f"RLIMIT_{name}")

@@ -73,7 +73,10 @@ def enter_new_root(settings: Settings) -> None:
     mount("root", base, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
     for name in ("tmp", "dev", "dev/shm", "proc"):
         os.mkdir(f"{base}/{name}")
-    for name, size in (("tmp", settings.disk), ("dev/shm", min(settings.disk, SHM_BYTES))):
+    for name, size in (
+        ("tmp", settings.disk_bytes),
+        ("dev/shm", min(settings.disk_bytes, SHM_BYTES)),
+    ):
         options = f"size={size},nr_inodes={settings.files},mode=1777"
         mount("scratch", f"{base}/{name}", "tmpfs", MS_NOSUID | MS_NODEV, options)
     for target, path in settings.links:
