@@ -1,6 +1,7 @@
 """What is started, and with what in reach: the command lines of the isolations."""
 
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -209,6 +210,7 @@ def free_uid(read_only: dict[str, str], needed: int) -> int | None:
     return None
 
 
+@functools.cache  # thousands of files for an interpreter
 def readable_by_others(path: str, entries: int = 2000) -> bool:
     """Whether any user can read the file or folder; looks at about so many entries below."""
     paths = [path]

@@ -38,10 +38,10 @@ class Watch:
     def begin(self, granted: dict[str, Any]) -> None:
         """Take note of what the sandbox is made of, once the worker has taken over."""
         self.granted = granted
-        if granted.get("pids") == "own":  # the only child is pid 1 of the sandbox
-            pid = tree(self.process.pid)[1]
-            seen = look(pid)
-            self._init = (pid, seen.started) if seen else None
+        if granted.get("pids") == "own":  # the only child, if all is not over already
+            for pid in tree(self.process.pid)[1:2]:
+                seen = look(pid)
+                self._init = (pid, seen.started) if seen else None
 
     def excess(self) -> str | None:
         """Update usage. The limit that is exceeded, if any: memory, processes or disk."""
