@@ -21,7 +21,8 @@ from conftest import REPO
 from autograde.sandbox import start as sandbox
 from autograde.sandbox.start import Isolation, Limits, SandboxError, start
 from autograde.student import Session
-from autograde.submission import take
+from autograde.submission import copy_submission
+from grader.course import load_assignment
 
 LINUX = sys.platform.startswith("linux")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX processes")
@@ -700,12 +701,13 @@ def test_without_isolation():
 
 def test_a_worker_loads_a_submission_in_every_isolation(kind):
     with tempfile.TemporaryDirectory() as workspace:
-        student = Session(take(REPO, Path(workspace)), kind, Limits(), threads=1)
+        assignment = load_assignment()
+        copy = copy_submission(REPO, Path(workspace), assignment)
+        session = Session(copy, assignment.operations, kind, Limits(), threads=1)
         try:
-            student.ask("load", {"module": "classification_models"})
-            found, _ = student.ask(
-                "members", {"module": "classification_models", "names": ["CNNModel"]}
-            )
+            session.request("load", {"module": "classification_models"})
+            request = {"module": "classification_models", "names": ["CNNModel"]}
+            found = session.request("members", request).result(dict[str, tuple[str, list[str]]])
         finally:
-            student.end()
-    assert found["CNNModel"]["kind"] == "class"
+            session.end()
+    assert found["CNNModel"][0] == "class"
