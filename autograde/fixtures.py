@@ -2,7 +2,6 @@
 
 import secrets
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,9 +90,7 @@ def _choose_isolation(config: pytest.Config, grading: Grading) -> Isolation:
         if not works(isolation):
             stop(f"--isolation {chosen} does not work here; leave it out.")
     else:
-        with warnings.catch_warnings():  # what is said below is clearer
-            warnings.simplefilter("ignore", RuntimeWarning)
-            isolation = best_isolation()
+        isolation = best_isolation()
     if isolation is Isolation.NONE and not chosen and config.getoption("--submission"):
         stop(
             "no isolation works on this machine, so the submission would run with all your rights. "

@@ -1,7 +1,6 @@
 """The trusted end of the conversation with a worker, which runs a submission's code."""
 
 import contextlib
-import os
 import secrets
 import shutil
 import sys
@@ -107,15 +106,13 @@ class Session:
         """Send a request, hand out the batches that it takes, and receive the reply to it."""
         number = secrets.token_hex(8)
         message = protocol.encode({"id": number, **request}, arrays)
-        protocol.send(worker.stdin.fileno(), message, deadline)
         while True:
-            head, out = protocol.receive(worker.stdout.fileno(), deadline, MAX_REPLY)
+            head, out = worker.exchange(message, deadline, MAX_REPLY)
             self._check_cpu(worker)
             if not isinstance(head, dict):
                 raise protocol.ProtocolError("the head is not an object")
             if "want" in head and batches is not None:
-                batch = protocol.encode({}, batches(str(head["want"]), head.get("batch")))
-                protocol.send(worker.stdin.fileno(), batch, deadline)
+                message = protocol.encode({}, batches(str(head["want"]), head.get("batch")))
             elif head.get("id") != number:
                 raise protocol.ProtocolError("a reply to something else")
             elif "error" in head:
@@ -185,7 +182,6 @@ class Session:
                 isolation=self.isolation,
                 env={"OMP_NUM_THREADS": str(self.threads)},
             )
-            os.set_blocking(self.worker.stdin.fileno(), False)
         return self.worker
 
 

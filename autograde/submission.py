@@ -20,6 +20,10 @@ MAX_COPIED = 160 << 20  # bytes of all files together
 MAX_ARCHIVE = 192 << 20  # bytes of a zip
 MAX_FILES = 20_000  # entries looked at in an archive or folder
 MAX_MODULES = 50  # .py files
+# Neither a link nor a pipe in place of a file, where the system can tell; bytes as they are.
+READING = os.O_RDONLY | sum(
+    getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
+)
 TOO_LARGE = ".too-large"  # what is left, empty, of a checkpoint that is not copied for its size
 Read = Callable[[int], bytes]  # the first so many bytes of a file
 
@@ -155,9 +159,8 @@ def _folder_files(source: Path) -> Iterator[tuple[PurePosixPath, Read]]:
             path = Path(folder) / name
 
             def read(limit: int, path: Path = path) -> bytes:
-                # O_NOFOLLOW and O_NONBLOCK: neither a link nor a pipe in place of a file.
                 try:
-                    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                    handle = os.open(path, READING)
                     with os.fdopen(handle, "rb") as file:
                         return file.read(limit)
                 except OSError as error:

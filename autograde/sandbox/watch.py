@@ -1,125 +1,128 @@
-"""What /proc says about processes (proc(5)): who belongs to whom, and what they use. Linux only."""
+"""Looks at a worker and all that it starts, from outside: what they use, and how they end."""
 
 import contextlib
 import os
-import stat
-from dataclasses import dataclass
-from pathlib import Path
+import signal
+import subprocess
+import time
+from typing import Any
 
-TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100  # per second
-PAGE_TABLES = "VmPTE:"  # memory too: mapping zeros alone can fill gigabytes of them
-FREE_BYTES = 1 << 30  # left on the disk; where less is, see scratch_use
+from autograde.sandbox.limits import Isolation, Limits, Usage
+from autograde.sandbox.processes import is_alive, kill, look, proportional, scratch_use, tree
 
-
-@dataclass(frozen=True)
-class Process:
-    """One look at /proc/PID."""
-
-    state: str
-    started: int  # clock ticks since boot: with the pid, this names a process for good
-    cpu_seconds: float  # its own and that of the children it has waited for
-    threads: int
-    memory_bytes: int
+DISK_SECONDS = 0.25  # between two looks at the disk
 
 
-def look(pid: int) -> Process | None:
-    """None if there is no such process."""
-    try:
-        line = Path(f"/proc/{pid}/stat").read_text("latin-1")
-        status = Path(f"/proc/{pid}/status").read_text("latin-1")
-    except OSError:
+class Watch:
+    """What the processes below one that was started use, and the way to end them all."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        isolation: Isolation,
+        limits: Limits,
+        scratch: str | None,
+    ):
+        self.process, self.isolation, self.limits, self.scratch = (
+            process,
+            isolation,
+            limits,
+            scratch,
+        )
+        self.granted: dict[str, Any] = {}  # what confine/enter.py says it got
+        self.usage = Usage()
+        self._init: tuple[int, float] | None = None  # pid and start of pid 1 of the sandbox
+        self._seen: dict[int, float] = {}  # without isolation: pid and start of all
+        self._disk_time = 0.0
+
+    def begin(self, granted: dict[str, Any]) -> None:
+        """Take note of what the sandbox is made of, once the worker has taken over."""
+        self.granted = granted
+        if granted.get("pids") == "own":  # the only child, if all is not over already
+            for pid in tree(self.process.pid)[1:2]:
+                seen = look(pid)
+                self._init = (pid, seen.started) if seen else None
+
+    def excess(self) -> str | None:
+        """Update usage. The limit that is exceeded, if any: memory, processes or disk."""
+        pids, excess = self._measure()
+        if excess:  # Twice: a sum over processes is wrong for a moment when some end meanwhile.
+            return self._measure()[1]
+        if time.monotonic() >= self._disk_time and self.process.poll() is None:
+            self._disk_time = time.monotonic() + DISK_SECONDS
+            return "disk" if self._too_much_on_disk(pids) else None
         return None
-    fields = line[line.rindex(")") + 2 :].split()  # from the third on: the name may hold anything
-    kilobytes = kilobytes_of(status, ("VmRSS:", "VmSwap:", PAGE_TABLES))
-    return Process(
-        fields[0],
-        int(fields[19]),
-        sum(map(int, fields[11:15])) / TICKS,  # utime, stime, cutime, cstime
-        int(fields[17]),
-        kilobytes * 1024,
-    )
 
+    def _measure(self) -> tuple[list[int], str | None]:
+        """Update usage. The processes of the sandbox, and which limit they exceed, if any."""
+        processes = {pid: seen for pid in tree(self.process.pid) if (seen := look(pid))}
+        memory = sum(seen.memory_bytes for seen in processes.values())
+        if memory > self.limits.memory_bytes:
+            memory = sum(proportional(pid, seen) for pid, seen in processes.items())
+        # bwrap or confine, and pid 1
+        helpers = 0 if self.isolation is Isolation.NONE else 2 if self._init else 1
+        tasks = max(0, sum(seen.threads for seen in processes.values()) - helpers)
+        # Children that ended between two looks are in it: somebody waits for each (confine).
+        seconds = sum(seen.cpu_seconds for seen in processes.values())
+        self.usage = Usage(
+            max(seconds, self.usage.cpu_seconds),
+            max(memory, self.usage.peak_memory_bytes),
+            max(tasks, self.usage.peak_processes),
+        )
+        if self.isolation is Isolation.NONE:
+            self._seen |= {pid: seen.started for pid, seen in processes.items()}
+        if memory > self.limits.memory_bytes:
+            return list(processes), "memory"
+        return list(processes), "processes" if tasks > self.limits.processes else None
 
-def kilobytes_of(text: str, names: tuple[str, ...]) -> int:
-    rows = (line.split() for line in text.splitlines() if line.startswith(names))
-    return sum(int(row[1]) for row in rows)
+    def _too_much_on_disk(self, pids: list[int]) -> bool:
+        if self.granted.get("files") == "own root":
+            # The size is that of the tmpfs; bubblewrap cannot limit the number of files.
+            try:
+                disk = os.statvfs(f"/proc/{pids[-1]}/root/tmp")
+            except (OSError, IndexError):
+                return False
+            return disk.f_files - disk.f_ffree > self.limits.files + 1000  # + those of the binds
+        if not self.granted or self.scratch is None:
+            return False
+        used, files = scratch_use(self.scratch, pids, self.limits.files)
+        return used > self.limits.disk_bytes or files > self.limits.files
 
-
-def proportional(pid: int, seen: Process) -> int:
-    """Bytes, where a page that n processes share counts as 1/n."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        text += Path(f"/proc/{pid}/status").read_text("latin-1")
-    except PermissionError:
-        return seen.memory_bytes
-    except OSError:  # it has ended, or let go of its memory
-        return 0
-    return kilobytes_of(text, ("Pss:", "SwapPss:", PAGE_TABLES)) * 1024
-
-
-def is_alive(pid: int, started: int) -> bool:
-    seen = look(pid)
-    return bool(seen and seen.started == started and seen.state not in "ZX")
-
-
-def tree(root: int) -> list[int]:
-    """The pid and those of all its descendants, parents first."""
-    pids = [root]
-    for pid in pids:  # grows while we go
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with contextlib.suppress(OSError):
-                    children = Path(f"/proc/{pid}/task/{task}/children").read_text()
-                    pids += map(int, children.split())
-    return pids
-
-
-def tasks_of(uid: int) -> int:
-    """How many threads this user runs."""
-    count = 0
-    for entry in os.scandir("/proc"):
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and entry.stat().st_uid == uid:
-                count += len(os.listdir(f"{entry.path}/task"))
-    return count
-
-
-def scratch_use(folder: str, pids: list[int], most: int) -> tuple[int, int]:
-    """Bytes and number of files in a folder, with those deleted but still open or mapped.
-
-    Stops counting at more than `most` files. Root without CAP_SYS_PTRACE (containers) cannot see
-    what another user has open: then a nearly full disk counts as an infinite use.
-    """
-    sizes = {}  # by inode: links count once
-    folders = [folder]
-    while folders and len(sizes) <= most:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                sizes[status.st_ino] = status.st_blocks * 512
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                if len(sizes) > most:
-                    break
-    device = os.stat(folder).st_dev
-    for pid in pids:
+    def end(self) -> None:
+        """Kill everything that still runs, and return when nothing does."""
+        process = self.process
+        if process.poll() is None:
+            self._measure()
+            if self._init:
+                self._kill_init()  # the kernel kills its namespace with it
+            elif self.isolation is Isolation.LANDLOCK:
+                process.terminate()  # confine kills the group, and reaps until nobody is left
+            else:
+                kill(process.pid)
+        if self.isolation is Isolation.NONE:
+            self._kill_family()
         try:
-            maps = Path(f"/proc/{pid}/maps").read_text("latin-1").splitlines()
-            for line in maps:
-                if line.endswith("(deleted)") and folder in line:
-                    span, _, _, _, inode = line.split()[:5]
-                    first, last = (int(end, 16) for end in span.split("-"))
-                    sizes[int(inode)] = max(sizes.get(int(inode), 0), last - first)
-            for name in os.listdir(f"/proc/{pid}/fd"):
-                with contextlib.suppress(FileNotFoundError):
-                    status = os.stat(f"/proc/{pid}/fd/{name}")
-                    if stat.S_ISREG(status.st_mode) and status.st_dev == device:
-                        deleted = status.st_nlink == 0
-                        sizes |= {status.st_ino: status.st_blocks * 512} if deleted else {}
-        except PermissionError:
-            disk = os.statvfs(folder)
-            if disk.f_bavail * disk.f_frsize < FREE_BYTES:
-                return 1 << 62, len(sizes)
-        except OSError:  # it has ended
-            pass
-    return sum(sizes.values()), len(sizes)
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            for pid in reversed(tree(process.pid)):
+                kill(pid)
+            process.wait()
+        # Pid 1 ends only when all other processes of its namespace have (pid_namespaces(7)).
+        while self._kill_init():
+            time.sleep(0.002)
+
+    def _kill_init(self) -> bool:
+        """Kill pid 1 of the sandbox, if there is one that lives."""
+        alive = self._init is not None and is_alive(*self._init)
+        if self._init and alive:
+            kill(self._init[0])
+        return alive
+
+    def _kill_family(self) -> None:
+        """Without isolation: the process group, and all that was ever seen."""
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(OSError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        for pid, started in self._seen.items():
+            if is_alive(pid, started):
+                kill(pid)

@@ -13,9 +13,8 @@ checked before memory is taken for them. Both sides use this module; only NumPy 
 import json
 import math
 import os
-import select
 import struct
-import time
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -25,6 +24,8 @@ DTYPES = {
     name: np.dtype(name).newbyteorder("<")
     for name in ("float32", "float64", "int64", "bool", "uint8")
 }
+Arrays = dict[str, np.ndarray[Any, Any]]
+Message = tuple[Any, Arrays]  # the head and the arrays
 _LENGTHS = struct.Struct("<II")
 
 
@@ -33,10 +34,10 @@ class ProtocolError(Exception):
 
 
 class Timeout(Exception):
-    """The message did not come, or was not taken, in time."""
+    """The message did not come, or was not read, in time."""
 
 
-def encode(head: object, arrays: dict[str, np.ndarray] | None = None) -> bytes:
+def encode(head: object, arrays: Arrays | None = None) -> bytes:
     """One message as bytes. Arrays are of a dtype in DTYPES; `head` is anything JSON can say."""
     named, parts = [], []
     for name, array in (arrays or {}).items():
@@ -48,14 +49,13 @@ def encode(head: object, arrays: dict[str, np.ndarray] | None = None) -> bytes:
     return _LENGTHS.pack(len(header), len(body)) + header + body
 
 
-def decode(
-    header: bytes | bytearray, body: bytes | bytearray
-) -> tuple[object, dict[str, np.ndarray]]:
+def decode(header: bytes | bytearray, body: bytes | bytearray) -> Message:
     """The head and the arrays of a message. Raises ProtocolError for anything but a good one."""
     try:
         message = json.loads(header, parse_constant=_refuse, parse_float=_finite)
         head, named = message["head"], message["arrays"]
-        arrays, start = {}, 0
+        arrays: Arrays = {}
+        start = 0
         for name, dtype_name, shape in named:
             dtype = DTYPES[dtype_name]
             if not isinstance(name, str) or name in arrays:
@@ -77,40 +77,27 @@ def decode(
     return head, arrays
 
 
-def receive(
-    file: int, deadline: float | None = None, max_arrays: int = MAX_ARRAYS
-) -> tuple[object, dict[str, np.ndarray]]:
-    """Read one message from a file descriptor.
-
-    deadline: time.monotonic() at which to give up, or None. Raises Timeout, ProtocolError, and
-    EOFError if the other side closed the pipe before the first byte.
-    """
-    lengths = _read(file, _LENGTHS.size, deadline, first=True)
+def receive(file: int, max_arrays: int = MAX_ARRAYS) -> Message:
+    """Read one message from a file descriptor. Raises ProtocolError, and EOFError if the other
+    side closed the pipe before the first byte."""
+    lengths = _read(file, _LENGTHS.size, first=True)
     header_length, body_length = _LENGTHS.unpack(lengths)
     if header_length > MAX_HEADER or body_length > max_arrays:
         raise ProtocolError(f"a message of {header_length} + {body_length} bytes is too long")
-    header = _read(file, header_length, deadline)
-    return decode(header, _read(file, body_length, deadline))
+    header = _read(file, header_length)
+    return decode(header, _read(file, body_length))
 
 
-def send(file: int, message: bytes, deadline: float | None = None) -> None:
-    """Write an encoded message to a file descriptor, which must be non-blocking if `deadline` is
-    given. Raises Timeout, or BrokenPipeError if nobody reads."""
+def send(file: int, message: bytes) -> None:
+    """Write an encoded message to a file descriptor. Raises BrokenPipeError if nobody reads."""
     view = memoryview(message)
     while view:
-        if deadline is not None:
-            _wait(file, deadline, write=True)
-        try:
-            view = view[os.write(file, view[: 1 << 16]) :]
-        except BlockingIOError:
-            continue
+        view = view[os.write(file, view) :]
 
 
-def _read(file: int, length: int, deadline: float | None, first: bool = False) -> bytearray:
+def _read(file: int, length: int, first: bool = False) -> bytearray:
     data = bytearray()  # not a list of parts: a million parts of one byte would take 50 times more
     while len(data) < length:
-        if deadline is not None:
-            _wait(file, deadline, write=False)
         part = os.read(file, min(length - len(data), 1 << 20))
         if not part:
             if first and not data:
@@ -120,15 +107,7 @@ def _read(file: int, length: int, deadline: float | None, first: bool = False) -
     return data
 
 
-def _wait(file: int, deadline: float, write: bool) -> None:
-    left = deadline - time.monotonic()
-    poll = select.poll()  # select() takes no file number above 1023
-    poll.register(file, select.POLLOUT if write else select.POLLIN)
-    if left <= 0 or not poll.poll(left * 1000):
-        raise Timeout
-
-
-def _refuse(text: str):
+def _refuse(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 

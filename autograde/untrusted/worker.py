@@ -14,10 +14,14 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # for the modules that lie beside
-import protocol
-import registry
+if TYPE_CHECKING:
+    from autograde.untrusted import protocol, registry
+else:  # in the sandbox the files lie beside each other
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    import protocol
+    import registry
 
 # A copy of its own, so that a module may make a folder beside itself. Bytes alone: where files are
 # guarded by Landlock, nobody may change modes and times.
@@ -29,10 +33,11 @@ os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 os.dup2(2, 1)
 os.environ["OMP_NUM_THREADS"] = sys.argv[1]
 
-import operations  # noqa: E402, F401  fills the registry
+if not TYPE_CHECKING:
+    import operations  # noqa: F401  fills the registry
 
 
-def failure(error: BaseException) -> dict:
+def failure(error: BaseException) -> dict[str, Any]:
     """What went wrong, with the lines of the submission that it went through."""
     frames = [
         {"file": Path(f.filename).name, "line": f.lineno, "text": (f.line or "")[:200]}
@@ -51,7 +56,7 @@ def failure(error: BaseException) -> dict:
     }
 
 
-def reply(request: tuple) -> bytes:
+def reply(request: protocol.Message) -> bytes:
     """The encoded reply to one request: a result, or a description of what was raised."""
     head, arrays = request
     try:
