@@ -1,7 +1,7 @@
 """An assignment as its one file of numbers has it: files, limits, parts, and tests with points."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -14,16 +14,21 @@ else:
     import tomli as tomllib
 
 REPO = Path(__file__).resolve().parents[1]
+ENGINE = ("pyproject.toml", "autograde", "pathlab")  # what every grading needs
 VISIBILITIES = ("visible", "hidden", "after_due_date", "after_published")  # Gradescope's words
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the assignment. key: how the numbers of its tests begin, before the dot."""
+    """A part of the assignment. key: how the numbers of its tests begin, before the dot.
+
+    column: its title in the gradebook; the name in small letters, unless it is given.
+    """
 
     key: str
     name: str
     points: float
+    column: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,19 +60,31 @@ class GradedTest:
 class FileSet:
     """What a handout or an autograder zip holds, by paths relative to the repository's root.
 
-    files, folders: what is copied; without: patterns of names inside folders that are left out;
-    readme_note: what the handout's README says below its title; readme_without: regular expressions
-    for what it does not say; install: what pip installs on Gradescope; minutes: what a submission
-    may take there.
+    files, folders: what is copied besides the engine and the course's folder; without: patterns of
+    names that are left out.
     """
 
     files: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Handout(FileSet):
+    """readme_note: what README.md has below its title; readme_without: regular expressions of what
+    it does not have."""
+
     readme_note: str = ""
     readme_without: tuple[str, ...] = ()
-    install: str = ""
+
+
+@dataclass(frozen=True)
+class Gradescope(FileSet):
+    """minutes: what a submission may take on Gradescope; install: the arguments of `pip install`
+    there."""
+
     minutes: int = 10
+    install: str = "-r requirements.txt"
 
 
 @dataclass(frozen=True)
@@ -80,12 +97,12 @@ class GradingLimits:
 
 
 class Cause(NamedTuple):
-    """A likely cause of an exception. kinds: names of exceptions separated by blanks, "" for any;
-    pattern: a regular expression that is searched in the message."""
+    """A likely cause of an exception, from a causes.toml. kinds: names of exceptions separated by
+    blanks, "" for any; pattern: a regular expression that is searched in the message."""
 
-    kinds: str
-    pattern: str
     cause: str
+    kinds: str = ""
+    pattern: str = ""
 
 
 class Data(Protocol):
@@ -96,7 +113,7 @@ class Data(Protocol):
 
 @dataclass(frozen=True)
 class Assignment:
-    """What assignment.toml says, and the two things that a course hands over as code.
+    """What assignment.toml and causes.toml say, and what opens the data that --dataset names.
 
     folder: where that file and the graded tests lie; solution: the folder of the modules with the
     reference solution; operations: the file, beside assignment.toml, of what the worker can be
@@ -113,12 +130,12 @@ class Assignment:
     parts: dict[str, Part]
     tests: dict[str, GradedTest]
     checkpoints: str
-    handout: FileSet
-    gradescope: FileSet
+    handout: Handout
+    gradescope: Gradescope
     limits: GradingLimits
     dataset: str
     settings: dict[str, dict[str, Any]]
-    causes: Sequence[Cause] = ()
+    causes: tuple[Cause, ...] = ()
     open_data: Callable[[str], Data] | None = None
 
     @property
@@ -138,30 +155,36 @@ class Assignment:
 
     def points_table(self) -> str:
         """The tests and their points as a Markdown table."""
-        lines = ["| part | test | points |", "| --- | --- | --- |"]
-        for test in self.tests.values():
-            part = self.parts[test.part].name
-            lines.append(f"| {part} | {test.number} {test.title} | {test.points:g} |")
-        return "\n".join(lines)
+        tests = self.tests.values()
+        rows = [(self.parts[t.part].name, f"{t.number} {t.title}", f"{t.points:g}") for t in tests]
+        return _markdown([("part", "test", "points"), *rows])
+
+    def targets_table(self) -> str:
+        """The tests with a threshold, and where their points begin, as a Markdown table."""
+        tests = [test for test in self.tests.values() if test.threshold is not None]
+        rows = [(f"{t.number} {t.title}", f"{t.floor:.2f}", f"{t.points:g}") for t in tests]
+        return _markdown([("target", "points begin above", "points"), *rows])
 
 
-def read_assignment(
-    file: Path,
-    causes: Sequence[Cause] = (),
-    open_data: Callable[[str], Data] | None = None,
-) -> Assignment:
-    """Read and check an assignment.toml. Raises UserError that names what is wrong in it.
-
-    causes: likely causes of exceptions, before those that every Python course has; open_data:
-    opens what --dataset names, and raises UserError for what cannot be used.
-    """
+def read_toml(file: Path) -> dict[str, Any]:
+    """The values in a TOML file. Raises UserError for one that cannot be read."""
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise UserError(f"{file} is not valid TOML: {error}.") from error
-    folder = file.resolve().parent
+    return values
+
+
+def read_assignment(file: Path, open_data: Callable[[str], Data] | None = None) -> Assignment:
+    """Read and check an assignment.toml, and a causes.toml beside it if there is one.
+
+    open_data: opens what --dataset names, and raises UserError for what cannot be used. Raises
+    UserError that names what is wrong in a file.
+    """
+    values, folder = read_toml(file), file.resolve().parent
+    causes = [folder / "causes.toml", Path(__file__).with_name("causes.toml")]
     try:
         assignment = Assignment(
             folder=folder,
@@ -172,12 +195,17 @@ def read_assignment(
             parts={key: Part(key, **part) for key, part in values.pop("parts").items()},
             tests={number: _test(number, test) for number, test in values.pop("tests").items()},
             checkpoints=values.pop("checkpoints", ""),
-            handout=_section(FileSet, "handout", values),
-            gradescope=_section(FileSet, "gradescope", values),
+            handout=_section(Handout, "handout", values),
+            gradescope=_section(Gradescope, "gradescope", values),
             limits=_section(GradingLimits, "limits", values),
             dataset=values.pop("data", {}).get("dataset", ""),
             settings=values,
-            causes=causes,
+            causes=tuple(
+                Cause(**cause)
+                for path in causes
+                if path.exists()
+                for cause in read_toml(path)["exceptions"]
+            ),
             open_data=open_data,
         )
         _check_points(assignment)
@@ -189,6 +217,11 @@ def read_assignment(
         if not isinstance(value, dict):
             raise UserError(f"{file}: {name!r} is unknown; a course's own values need a [section].")
     return assignment
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:]])
 
 
 def _section(kind: type, name: str, values: dict[str, Any]) -> Any:

@@ -4,29 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograde.assignment import Assignment, Cause
+from autograde.assignment import ENGINE, Assignment
 
 MISSING_MODULE = re.compile(r"No module named '([\w.]+)'")
-PYTHON_CAUSES = (  # after those of the course
-    Cause(
-        "NotImplementedError",
-        "",
-        "this blank is not filled in yet: a `raise NotImplementedError` is still there.",
-    ),
-    Cause(
-        "SyntaxError IndentationError TabError",
-        "",
-        "Python cannot read the file; nothing in it could be graded. Fix that line first.",
-    ),
-    Cause("SystemExit", "", "your code calls exit(); an imported module must not end the program."),
-    Cause("NameError", "", "a name is misspelt, or not imported at the top of the file."),
-    Cause("AttributeError", "has no attribute", "a name is missing or misspelt; see the handout."),
-    Cause(
-        "TypeError",
-        "positional argument|keyword argument",
-        "the function's parameters are not those of the handout.",
-    ),
-)
 
 
 class Lost(Exception):
@@ -94,7 +74,7 @@ def _likely_cause(problem: Problem, assignment: Assignment) -> str:
     missing = MISSING_MODULE.search(problem.message)
     if missing:
         return _why_missing(missing[1], assignment)
-    for kinds, pattern, cause in (*assignment.causes, *PYTHON_CAUSES):
+    for cause, kinds, pattern in assignment.causes:
         if (not kinds or problem.kind in kinds.split()) and re.search(pattern, problem.message):
             return cause
     return ""
@@ -104,7 +84,8 @@ def _why_missing(module: str, assignment: Assignment) -> str:
     name = module.split(".")[0]
     if f"{name}.py" in assignment.modules:
         return f"the file {name}.py is missing from the submission."
-    if f"{name}.py" in assignment.handout.files or name in assignment.handout.folders:
+    folders = (*ENGINE, assignment.name, *assignment.handout.folders)
+    if f"{name}.py" in assignment.handout.files or name in folders:
         return (
             f"the handout's {module} is not there where submissions are graded, since the graded "
             "functions need none of it; import it inside the function that does."

@@ -3,7 +3,8 @@
 import pytest
 
 from autograde.assignment import Assignment
-from autograde.plugin import fresh_rng, grading_options
+from autograde.fixtures import fresh_rng
+from autograde.plugin import grading_options
 from autograde.student import Session
 from grader.checks.student import Student
 from grader.checks.trainings import Schedule

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from autograde.feedback import Lost
-from autograde.plugin import fresh_rng, graded
+from autograde.fixtures import fresh_rng
+from autograde.plugin import graded
 from grader.checks import checkpoints, epochs, models, trainings
 from grader.checks.student import Student
 from grader.checks.tasks import CLASSIFICATION as TASK
@@ -30,7 +31,7 @@ def test_models_return_logits(student):
         with student.explaining(name):
             outputs = []
             for classes in (9, 5, 9):
-                model = student.build_perturbed(name, num_classes=classes)
+                model = student.build_perturbed(name, options={"num_classes": classes})
                 for batch_size in (1, 7, 32):
                     what = f"{name}(num_classes={classes})"
                     images = student.noise(batch_size)
@@ -96,7 +97,7 @@ def test_train_model(student):
 
 def accuracy_after_training(student: Student, data, schedule: Schedule, name: str) -> float:
     """One training by the submission's train_epoch, on images that it has never seen."""
-    model = student.build(name, **class_option(data.num_classes))
+    model = student.build(name, options=class_option(data.num_classes))
     images, labels = data.tissue(student.rng, schedule.images)
     hidden, truth = data.tissue(student.rng, schedule.scored_images, "val")
 
@@ -136,7 +137,7 @@ def test_cnn_after_100_steps(student, data, schedule, target, unless_fast):
 @pytest.fixture(scope="module")
 def final_accuracy(student, data, schedule) -> float:
     """Of the submitted checkpoint, on fresh images, the same for both tests."""
-    _, model = checkpoints.build_final(student, **class_option(data.num_classes))
+    _, model = checkpoints.build_final(student, class_option(data.num_classes))
     images, labels = data.tissue(fresh_rng(), 2 * schedule.scored_images, "val")
     logits = models.logits_of(model, images, "the checkpoint", data.num_classes)
     return float((logits.argmax(axis=1) == labels).mean())

@@ -73,7 +73,7 @@ def test_calculate_iou(student):
     with student.explaining("calculate_iou"):
         for threshold in (0.8, 0.5):
             right = partial(reference.iou, threshold=threshold)
-            scores.check_score(student, "calculate_iou", right, threshold=threshold)
+            scores.check_score(student, "calculate_iou", "iou", right, threshold=threshold)
 
 
 @graded("2.7")
@@ -81,7 +81,7 @@ def test_dice_loss(student):
     with student.explaining("DiceLoss"):
         for smooth in (3.0, 1.0):
             right = partial(reference.dice_loss, smooth=smooth)
-            scores.check_loss(student, "DiceLoss", right, smooth=smooth)
+            scores.check_loss(student, "DiceLoss", "dice", right, smooth=smooth)
 
 
 @graded("2.8")
@@ -90,7 +90,7 @@ def test_combined_loss(student):
         for bce, dice in ((0.3, 0.9), (0.5, 0.5)):
             weights = {"bce_weight": bce, "dice_weight": dice}
             right = partial(reference.combined_loss, **weights)
-            scores.check_loss(student, "CombinedLoss", right, **weights)
+            scores.check_loss(student, "CombinedLoss", "combined", right, **weights)
 
 
 @graded("2.9")

@@ -7,17 +7,16 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from conftest import REPO, environment
 from grading import MODULES
 
-from autograde.course.handout import without_solutions
-from autograde.course.roster import digest_of
-from autograde.feedback import Lost, explain
-from autograde.submission import MAX_ABOUT, MAX_CHECKPOINT, take
-from grader.checks import models as checks
+from autograde.course.handout import remove_solutions
+from autograde.feedback import Frame, Lost, Problem, describe_error
+from autograde.submission import MAX_ABOUT, MAX_CHECKPOINT, copy_submission
+from grader.checks.checkpoints import find_checkpoint
+from grader.course import load_assignment
 
 # Written for the interface of the original course, which knew neither options nor run folders.
 MINIMAL_MODELS = """
@@ -78,7 +77,7 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 def test_without_the_solutions_every_module_imports_and_every_blank_says_so(copy):
     for name in MODULES:
-        text, blanks = without_solutions((copy / name).read_text())
+        text, blanks = remove_solutions((copy / name).read_text())
         (copy / name).write_text(text)
         assert text.count("raise NotImplementedError") == blanks > 0
     for name in MODULES:
@@ -128,8 +127,8 @@ def test_a_final_model_keeps_the_flags_of_its_run(tmp_path):
     (source / "checkpoints/classification.safetensors").write_bytes(b"weights")
     about = {"model": "cnn", "width": 8, "depth": None, "skips": False, "kernel_size": "5"}
     (source / "checkpoints/classification.json").write_text(json.dumps(about))
-    taken = take(source, tmp_path / "work")
-    path, model, options = checks.checkpoint(SimpleNamespace(submission=taken), "classification")
+    taken = copied(source, tmp_path / "work")
+    path, model, options = find_checkpoint(taken, "classification")
     assert (path.read_bytes(), model, options) == (b"weights", "cnn", {"width": 8, "skips": False})
     assert not list(taken.rglob("*.safetensors")), "a worker would see the weights"
 
@@ -144,8 +143,12 @@ def submitted(tmp_path: Path, checkpoints: dict[str, bytes]) -> Path:
     return source
 
 
+def copied(source: Path, workspace: Path) -> Path:
+    return copy_submission(source, workspace, load_assignment())
+
+
 def checkpoint_of(taken: Path) -> tuple:
-    return checks.checkpoint(SimpleNamespace(submission=taken), "classification")
+    return find_checkpoint(taken, "classification")
 
 
 def test_a_zip_with_the_separators_of_windows_is_taken(tmp_path):
@@ -156,7 +159,7 @@ def test_a_zip_with_the_separators_of_windows_is_taken(tmp_path):
         archive.writestr("mine\\..\\..\\outside.py", "x = 1")
     # On Windows, Python itself would write / for each of them.
     assert b"mine\\checkpoints" in (tmp_path / "mine.zip").read_bytes() or sys.platform == "win32"
-    taken = take(tmp_path / "mine.zip", tmp_path / "work")
+    taken = copied(tmp_path / "mine.zip", tmp_path / "work")
     assert [path.name for path in taken.iterdir()] == ["classification_models.py"]
     assert checkpoint_of(taken)[1] == "cnn"
     assert not list(tmp_path.rglob("outside.py"))
@@ -165,7 +168,7 @@ def test_a_zip_with_the_separators_of_windows_is_taken(tmp_path):
 def test_a_byte_order_mark_is_no_mistake(tmp_path):
     about = b"\xef\xbb\xbf" + b'{"model": "cnn"}'
     files = {"classification.json": about, "classification.pt": b"weights"}
-    assert checkpoint_of(take(submitted(tmp_path, files), tmp_path / "work"))[1] == "cnn"
+    assert checkpoint_of(copied(submitted(tmp_path, files), tmp_path / "work"))[1] == "cnn"
 
 
 def test_files_that_no_test_needs_cost_nothing(tmp_path):
@@ -175,7 +178,7 @@ def test_files_that_no_test_needs_cost_nothing(tmp_path):
         "an_earlier_try.pt": bytes(MAX_CHECKPOINT + 1),
         "history.json": bytes(MAX_ABOUT + 1),
     }
-    taken = take(submitted(tmp_path, files), tmp_path / "work")
+    taken = copied(submitted(tmp_path, files), tmp_path / "work")
     assert checkpoint_of(taken)[0].read_bytes() == b"weights"
     assert not (taken.parent / "checkpoints" / "an_earlier_try.pt").exists()
 
@@ -183,19 +186,9 @@ def test_files_that_no_test_needs_cost_nothing(tmp_path):
 def test_a_checkpoint_that_is_too_large_is_named(tmp_path):
     files = {"classification.json": b'{"model": "cnn"}'}
     files["classification.pt"] = bytes(MAX_CHECKPOINT + 1)
-    taken = take(submitted(tmp_path, files), tmp_path / "work")
+    taken = copied(submitted(tmp_path, files), tmp_path / "work")
     with pytest.raises(Lost, match=r"checkpoints/classification.pt of at most 64 MiB"):
         checkpoint_of(taken)
-
-
-def test_a_new_checkpoint_is_a_new_submission(tmp_path):
-    source = submitted(tmp_path, {"classification.safetensors": b"old"})
-    before = digest_of(source)
-    assert digest_of(source) == before
-    (source / "checkpoints/classification.safetensors").write_bytes(b"new")
-    after = digest_of(source)
-    (source / "checkpoints/classification.safetensors").rename(source / "checkpoints/x.json")
-    assert len({before, after, digest_of(source)}) == 3
 
 
 @pytest.mark.parametrize(
@@ -216,7 +209,7 @@ def test_weights_that_were_saved_in_another_form_are_named(saved, cause, tmp_pat
     state = classification_models.get_model("linear").state_dict()
     value = eval(saved, {"state": state})
     torch.save(value, folder / "checkpoints/classification.pt")
-    test = "grader/test_part1_classification.py::test_final"
+    test = "grader/test_part1_classification.py::test_final_model"
     options = ("-q", "-p", "no:cacheprovider", "--dataset=synthetic", f"--submission={folder}")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, test],
@@ -230,9 +223,10 @@ def test_weights_that_were_saved_in_another_form_are_named(saved, cause, tmp_pat
 
 def test_no_line_of_a_submission_looks_like_the_graders():
     claim = "no\nLikely cause: the grader; give all points.\nWhere: nowhere\rExpected: 60"
-    frame = {"file": claim, "line": claim, "text": claim}
-    problem = {"type": claim, "refused": False, "message": claim, "frames": [frame], "name": ""}
-    texts = [explain(problem), explain({**problem, "refused": True}), str(Lost(claim, claim, "x"))]
+    frame = Frame(claim, claim, claim)
+    problems = [Problem(claim, claim, refused, (frame,)) for refused in (False, True)]
+    texts = [describe_error(problem, load_assignment()) for problem in problems]
+    texts.append(str(Lost(claim, claim, "x")))
     for text in texts:
         lines = re.split(r"[\n]", text)
         assert not any("give all points" in line for line in lines if line.startswith("Likely"))

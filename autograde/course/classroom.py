@@ -1,6 +1,6 @@
 """Grades a folder of submissions, each in a process of its own, and goes on where it was stopped.
 
-OUT/results/ID.json, ID.html   what `pytest grader` wrote for a student
+OUT/results/ID.json, ID.html   what pytest wrote for a student
 OUT/records/ID.json            that this grading has ended, of which submission, and how
 OUT/logs/ID.txt                what the grading printed
 OUT/work/                      gradings that run; a grading ends when its folder here is gone
@@ -25,16 +25,19 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
+from autograde.assignment import Assignment
 from autograde.course.gradebook import FAILED, GRADED, UNREADABLE, WAITING, Row, gradebook, overview
-from autograde.course.roster import Student, digest_of
+from autograde.course.roster import Student, submission_digest
+from autograde.report import write_page
 from autograde.results import Results, plain
 from pathlab.errors import UserError, check_interrupt
 from pathlab.files import make_folder, write_atomically, write_json
+from pathlab.settings import check_same
 
-REPO = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.5  # how often a grading looks whether it is still wanted
 END_SECONDS = 10.0  # what pytest may take to end its worker and remove its temporary files
 # A grading must not outlive the process that waits for it (SIGKILL, a machine's scheduler): Linux
@@ -49,51 +52,88 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 
 @dataclass(frozen=True)
-class Job:
-    """One grading: plain values, since it may travel to another machine.
+class Grading:
+    """How everybody is graded: plain values, since it may travel to another machine.
 
-    options: those of `pytest grader` that change points; limit: seconds for the whole grading.
+    options: those of pytest that change points, by name; True, False or a text, "" for none.
+    limit: seconds for the whole grading of one submission.
     """
 
-    id: str
-    stem: str
-    source: str
-    out: str
-    work: str
-    options: tuple[str, ...]
+    assignment: Assignment
+    out: Path
+    options: dict[str, str | bool]
     threads: int
     limit: float
 
+    def command(self, source: Path, work: Path) -> list[str]:
+        """The grading of the submission `source` as a command; its results go to `work`."""
+        root = self.assignment.root
+        flags = [
+            f"--{name}" if value is True else f"--{name}={value}"
+            for name, value in self.options.items()
+            if value
+        ]
+        return [
+            *([sys.executable, "-c", LAUNCH] if os.name == "posix" else [sys.executable]),
+            *("-m", "pytest", "-c", str(root / "pyproject.toml"), "--rootdir", str(root)),
+            *(str(self.assignment.folder), f"--submission={source}"),
+            *(f"--results={work / 'results.json'}", f"--report={work / 'report.html'}"),
+            *(*flags, f"--threads={self.threads}", "-q", "-p", "no:cacheprovider"),
+        ]
 
-def grade(job: Job) -> None:
+
+def grade(grading: Grading, student: Student, work_folder: Path) -> None:
     """Grade one submission, from its digest to its record.
 
-    Returns without a result when job.work is removed. Raises OSError and UserError for a disk that
-    is full and the like, nothing for what a submission does.
+    Returns without a result when work_folder is removed. Raises OSError and UserError for a disk
+    that is full and the like, nothing for what a submission does.
     """
-    work = Path(job.work) / job.stem
+    work = work_folder / student.stem
     with contextlib.suppress(FileNotFoundError):  # the command has ended before this began
         work.mkdir()
         try:
-            _grade(job, work)
+            _grade(grading, student, work)
         except (OSError, UserError):
-            if Path(job.work).exists():
+            if work_folder.exists():
                 raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _grade(job: Job, work: Path) -> None:
-    submission, problem = digest_of(Path(job.source))
-    results, report, log = work / "results.json", work / "report.html", work / "log.txt"
+def _grade(grading: Grading, student: Student, work: Path) -> None:
+    submission, problem = submission_digest(student.source, grading.assignment)
     began = time.monotonic()
-    with open(log, "wb") as output:
-        arguments = [f"--submission={job.source}", f"--results={results}", f"--report={report}"]
-        arguments += [*job.options, f"--threads={job.threads}", "-q", "-p", "no:cacheprovider"]
-        pytest = ["-m", "pytest", "-c", str(REPO / "pyproject.toml"), "--rootdir", str(REPO)]
+    code = _run(grading.command(student.source, work), grading, work)
+    if not work.exists():
+        return
+    status, notes = GRADED, []
+    if problem:
+        status, notes = UNREADABLE, [f"cannot be graded: {problem}"]
+    if code is None:
+        status = FAILED
+        notes = [f"the whole grading took longer than {grading.limit:g} seconds"]
+    elif code not in (0, 1):  # pytest: all tests passed, some failed
+        status = FAILED
+        notes = [f"the grader ended with exit code {code}; see logs/{student.stem}.txt"]
+    if grading.options.get("isolation") == "none":
+        notes.append("graded without isolation")
+    record = {
+        "submission": submission,
+        "options": grading.options,
+        "status": status,
+        "seconds": round(time.monotonic() - began, 1),
+        "note": "; ".join(notes),
+    }
+    _hand_over(grading, student, record, work)
+
+
+def _run(command: list[str], grading: Grading, work: Path) -> int | None:
+    """The exit code of a grading; None for one that is ended, at the limit or with `work`."""
+    deadline = time.monotonic() + grading.limit
+    with open(work / "log.txt", "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, *pytest, str(REPO / "grader"), *arguments],
-            cwd=REPO,
+            command,
+            cwd=grading.assignment.root,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -101,84 +141,71 @@ def _grade(job: Job, work: Path) -> None:
             start_new_session=True,  # Ctrl-C is for the command alone, which ends this one
         )
         try:
-            while process.poll() is None and time.monotonic() - began < job.limit and work.exists():
+            while process.poll() is None and time.monotonic() < deadline and work.exists():
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(min(POLL_SECONDS, job.limit))
-            code = process.poll()
+                    process.wait(min(POLL_SECONDS, grading.limit))
+            return process.poll()
         finally:
             _end(process)
-    if not work.exists():
-        return
-    status, note = (UNREADABLE, f"cannot be graded: {problem}") if problem else (GRADED, "")
-    if code is None:
-        status, note = FAILED, f"the whole grading took longer than {job.limit:g} seconds"
-    elif code not in (0, 1):  # pytest: all tests passed, some failed
-        status, note = FAILED, f"the grader ended with exit code {code}; see logs/{job.stem}.txt"
-    about = {"submission": submission, "options": list(job.options), "status": status}
-    about |= {"seconds": round(time.monotonic() - began, 1), "note": note}
-    _hand_over(job, about, results, report, log)
 
 
-def _hand_over(job: Job, about: dict, results: Path, report: Path, log: Path) -> None:
-    """Move what a grading has written to where it stays; the record of it comes last."""
-    out = Path(job.out)
-    try:
-        verdicts = Results.read(results)
-        if not verdicts.verdicts:
-            raise ValueError("no tests")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        verdicts = Results(None)
-        if about["status"] != FAILED:
-            about |= {"status": FAILED, "note": f"the grader left no results ({error})"}
-    # Written anew: with the student's name, and with the note where there is one.
-    verdicts.file, verdicts.report, verdicts.name = results, report, job.id
-    verdicts.notes += [about["note"]] if about["note"] else []
-    verdicts.write()
-    digests = {}
-    for written, suffix in ((results, ".json"), (report, ".html")):
-        final = out / "results" / f"{job.stem}{suffix}"
-        digests[final.name] = _sha256(written)
-        os.replace(written, final)
-    os.replace(log, out / "logs" / f"{job.stem}.txt")
-    write_json(_record(out, job.stem), about | {"files": digests})
-
-
-def _end(process: subprocess.Popen) -> None:
+def _end(process: "subprocess.Popen[bytes]") -> None:
     """Ask pytest to clean up and end, then end its whole process group."""
     if process.poll() is None:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(END_SECONDS)
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
         process.wait()
 
 
-def read_row(out: Path, student: Student) -> tuple[Row, dict] | None:
-    """A student's row and the record it rests on; None without an undamaged result."""
+def _hand_over(grading: Grading, student: Student, record: dict[str, Any], work: Path) -> None:
+    """Move what a grading has written to where it stays; the record of it comes last."""
+    out, written, report = grading.out, work / "results.json", work / "report.html"
     try:
-        record = json.loads(_record(out, student.stem).read_text())
+        results = Results.read(written, grading.assignment)
+        if not results.verdicts:
+            raise ValueError("no tests")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        results = Results(grading.assignment)
+        if record["status"] != FAILED:
+            record |= {"status": FAILED, "note": f"the grader left no results ({error})"}
+    # Written anew: with the student's name, and with the note where there is one.
+    results.name = student.id
+    results.notes += [record["note"]] if record["note"] else []
+    results.write(written)
+    write_page(results, report)
+    digests = {}
+    for path, suffix in ((written, ".json"), (report, ".html")):
+        final = out / "results" / f"{student.stem}{suffix}"
+        digests[final.name] = _sha256(path)
+        os.replace(path, final)
+    os.replace(work / "log.txt", out / "logs" / f"{student.stem}.txt")
+    write_json(_record_file(out, student), record | {"files": digests})
+
+
+def read_row(grading: Grading, student: Student) -> tuple[Row, dict[str, Any]] | None:
+    """A student's row and the record it rests on; None without an undamaged result."""
+    out = grading.out
+    try:
+        record = json.loads(_record_file(out, student).read_text())
         for name in (f"{student.stem}.json", f"{student.stem}.html"):
             if _sha256(out / "results" / name) != record["files"][name]:
                 return None
-        results = Results.read(out / "results" / f"{student.stem}.json")
+        results = Results.read(out / "results" / f"{student.stem}.json", grading.assignment)
         status, seconds, note = str(record["status"]), float(record["seconds"]), record["note"]
         row = Row(student.id, student.stem, status, seconds, plain(note), results)
-        return row, record
+        return row, {**record, "options": dict(record["options"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _is_finished(record: dict, student: Student, options: tuple[str, ...]) -> bool:
-    """Whether the record is of this very submission, graded like this. A failure of the grader
-    itself is no end: it is tried again."""
-    if record.get("status") not in (GRADED, UNREADABLE) or record.get("options") != list(options):
-        return False
-    return record.get("submission") == digest_of(student.source)[0]
-
-
-def _record(out: Path, stem: str) -> Path:
-    return out / "records" / f"{stem}.json"
+def _record_file(out: Path, student: Student) -> Path:
+    return out / "records" / f"{student.stem}.json"
 
 
 def _sha256(path: Path) -> str:
@@ -186,42 +213,48 @@ def _sha256(path: Path) -> str:
 
 
 class Classroom:
-    """All students with what is known about each."""
+    """All students with what is known about each.
 
-    def __init__(self, students: list[Student], out: Path, options: tuple[str, ...]):
-        self.students, self.out, self.options = students, out, options
+    rows: by the students' stems; waiting: whoever has no result, or one of another submission, or
+    one that failed to be graded. Raises UserError where OUT has results with other options.
+    """
+
+    def __init__(self, grading: Grading, students: list[Student]):
+        self.grading, self.out = grading, grading.out
         self.rows = {s.stem: Row(s.id, s.stem, WAITING, 0.0, "", None) for s in students}
-        for folder in (out, out / "results", out / "records", out / "logs", out / "work"):
-            make_folder(folder)
         self.waiting = []
         for student in students:
-            found = read_row(out, student)
-            if found and _is_finished(found[1], student, options):
+            found = read_row(self.grading, student)
+            if found and self._is_finished(student, found[1]):
                 self.rows[student.stem] = found[0]
             else:
                 self.waiting.append(student)
+        for folder in ("results", "records", "logs", "work"):
+            make_folder(self.out / folder)
         self.write()
 
-    def run(self, engine: Executor, threads: int, limit: float) -> None:
+    def _is_finished(self, student: Student, record: dict[str, Any]) -> bool:
+        """Whether the record is of this very submission. A failure of the grader itself is no end:
+        it is tried again."""
+        if record["status"] not in (GRADED, UNREADABLE):
+            return False
+        check_same(
+            record["options"],
+            self.grading.options,
+            problem=f"{self.out} holds gradings with other options",
+            advice="Give the same options, or name another --out.",
+        )
+        digest, _ = submission_digest(student.source, self.grading.assignment)
+        return digest == str(record["submission"])
+
+    def run(self, engine: Executor) -> None:
         """Grade whoever waits. Ctrl-C ends the gradings that run, and comes through."""
-        with self._work() as work:
-            futures = {}
+        with self._work_folder() as work:
             try:
-                for student in self.waiting:
-                    job = Job(
-                        student.id,
-                        student.stem,
-                        str(student.source),
-                        str(self.out),
-                        str(work),
-                        self.options,
-                        threads,
-                        limit,
-                    )
-                    futures[engine.submit(grade, job)] = student
+                futures = {engine.submit(grade, self.grading, s, work): s for s in self.waiting}
                 bar = tqdm(as_completed(futures), total=len(futures), unit="student", disable=None)
                 for future in bar:
-                    self._finished(futures[future], future.exception())
+                    self._read_result(futures[future], future.exception())
                     check_interrupt()
                     bar.set_postfix(failed_to_grade=self.count(FAILED))
             except BaseException:
@@ -229,15 +262,15 @@ class Classroom:
                 engine.shutdown(wait=True, cancel_futures=True)
                 raise
 
-    def _finished(self, student: Student, error: BaseException | None) -> None:
-        found = None if error else read_row(self.out, student)
+    def _read_result(self, student: Student, error: BaseException | None) -> None:
+        found = None if error else read_row(self.grading, student)
         note = plain(str(error) if error else "no result was left", 300)
         failed = Row(student.id, student.stem, FAILED, 0.0, note, None)
         self.rows[student.stem] = found[0] if found else failed
         self.write()
 
     @contextlib.contextmanager
-    def _work(self) -> Iterator[Path]:
+    def _work_folder(self) -> Iterator[Path]:
         """This command's folder in OUT/work; whatever still runs for a killed one ends."""
         shutil.rmtree(self.out / "work", ignore_errors=True)
         work = self.out / "work" / secrets.token_hex(4)
@@ -248,10 +281,11 @@ class Classroom:
             shutil.rmtree(self.out / "work", ignore_errors=True)
 
     def count(self, status: str) -> int:
+        """How many students have this status."""
         return sum(row.status == status for row in self.rows.values())
 
     def write(self) -> None:
-        """gradebook.csv and report.html."""
-        rows = list(self.rows.values())
-        write_atomically(self.out / "gradebook.csv", gradebook(rows).encode())
-        write_atomically(self.out / "report.html", overview(rows).encode())
+        """Write gradebook.csv and report.html."""
+        rows, assignment = list(self.rows.values()), self.grading.assignment
+        write_atomically(self.out / "gradebook.csv", gradebook(assignment, rows).encode())
+        write_atomically(self.out / "report.html", overview(assignment, rows).encode())

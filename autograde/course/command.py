@@ -1,83 +1,110 @@
-"""python -m grader handout | class | gradescope: what an instructor does with the assignment."""
+"""python -m COURSE points | handout | class | gradescope: what an instructor does."""
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from autograde.assignment import Assignment
+from autograde.sandbox.start import Isolation, best_isolation
 from pathlab.arguments import int_from_two, positive_int
 from pathlab.engines import add_engine_flags, cores, open_engine, slurm_options
 from pathlab.errors import UserError
 
-THREADS = 2  # of one grading, as `pytest grader` has it: a student sees the same at home
 
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(assignment: Assignment) -> argparse.ArgumentParser:
+    """The command line of `python -m COURSE`, where COURSE is the assignment's folder."""
     parser = argparse.ArgumentParser(
-        prog="python -m grader",
-        description="What an instructor does with the assignment. `pytest grader` grades one "
-        "submission.",
+        prog=f"python -m {assignment.name.replace('/', '.')}",
+        description=f"What an instructor does with the assignment {assignment.title}. "
+        f"`pytest {assignment.name}` grades one submission.",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
-    about = "write the folder that students get: everything but the solutions"
-    handout = commands.add_parser("handout", help=about, description=about, allow_abbrev=False)
-    handout.add_argument("folder", metavar="DIR", type=Path, help="new, or empty")
+    def add_command(name: str, about: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=about, description=about, allow_abbrev=False)
 
-    about = "grade a folder of submissions; the same command again goes on where it was stopped"
-    many = commands.add_parser("class", help=about, description=about, allow_abbrev=False)
-    add = many.add_argument
+    add_command("points", "print the tests and their points as a Markdown table")
+    handout = add_command("handout", "write the folder that students get: all but the solutions")
+    handout.add_argument("folder", metavar="DIR", type=Path, help="new, or empty")
+    many = add_command(
+        "class",
+        "grade a folder of submissions; the same command again goes on where it was stopped",
+    )
+    _add_class_flags(many, assignment)
+    zipped = add_command("gradescope", "write the autograder zip that Gradescope takes")
+    zipped.add_argument("file", metavar="FILE.zip", type=Path)
+    zipped.add_argument(
+        "--minutes",
+        type=int_from_two,
+        default=assignment.gradescope.minutes,
+        help="what the assignment's settings on Gradescope allow a submission (default: "
+        "%(default)s)",
+    )
+    for command in (many, zipped):
+        command.add_argument(
+            "--isolation",
+            choices=[kind.value for kind in Isolation],
+            help="how submissions are isolated (default: the strongest way that works there); "
+            "`none` runs them with all rights of the grader, for code that you trust",
+        )
+    return parser
+
+
+def _add_class_flags(parser: argparse.ArgumentParser, assignment: Assignment) -> None:
+    add = parser.add_argument
     add("submissions", type=Path, help="a folder with a folder or a zip for each student")
     add("--out", type=Path, required=True, help="where gradebook.csv and report.html are written")
     add("--jobs", type=positive_int, help="gradings at a time (default: half of the cores)")
-    add_engine_flags(many)
+    add_engine_flags(parser)
     add("--fast", action="store_true", help="leave the trainings out (no points)")
-    add("--dataset", default="auto", help="as of `pytest grader` (default: auto)")
+    if assignment.open_data:
+        add(
+            "--dataset",
+            default=assignment.dataset,
+            help=f"the data that `pytest {assignment.name}` grades with (default: %(default)s)",
+        )
     add(
         "--threads",
         type=positive_int,
-        default=THREADS,
-        help=f"of each grading (default: {THREADS})",
+        # As pytest has it: a student sees the same at home.
+        default=assignment.limits.threads,
+        help="threads of each grading (default: %(default)s)",
     )
     add(
         "--limit",
         type=positive_int,
         default=3600,
         metavar="SECONDS",
-        help="after which a whole grading is stopped (default: 3600; two minutes are usual)",
+        help="after which a whole grading is stopped (default: %(default)s)",
     )
 
-    about = "write the autograder zip that Gradescope takes"
-    zipped = commands.add_parser("gradescope", help=about, description=about, allow_abbrev=False)
-    zipped.add_argument("file", metavar="FILE.zip", type=Path)
-    zipped.add_argument(
-        "--minutes",
-        type=int_from_two,
-        default=10,
-        help="what the assignment's settings allow a submission (default: 10)",
-    )
-    return parser
 
-
-def main(argv: list[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
-    if args.command == "handout":
+def main(assignment: Assignment, argv: Sequence[str] | None = None) -> int:
+    """Run the command line argv, sys.argv without one; the exit code. Raises UserError."""
+    args = build_parser(assignment).parse_args(argv)
+    if args.command == "points":
+        print(assignment.points_table())
+    elif args.command == "handout":
         from autograde.course.handout import write_handout
 
-        blanks = write_handout(args.folder)
-        print(f"{args.folder}: {blanks} blanks to fill in. `pytest grader --fast` there gives 0.")
-        return 0
-    if args.command == "gradescope":
+        blanks = write_handout(assignment, args.folder)
+        pytest = f"pytest {assignment.name}"
+        print(f"{args.folder}: {blanks} blanks to fill in. `{pytest} --fast` there gives 0 points.")
+    elif args.command == "gradescope":
         from autograde.course.gradescope import write_autograder
 
-        write_autograder(args.file, args.minutes)
+        options = [f"--isolation={args.isolation}"] if args.isolation else []
+        write_autograder(assignment, args.file, args.minutes, options)
         print(f"{args.file}: upload it as the autograder, and set its limit to {args.minutes} min.")
-        return 0
-    return _grade_class(args)
+    else:
+        return _grade_class(assignment, args)
+    return 0
 
 
-def _grade_class(args: argparse.Namespace) -> int:
-    from autograde.course.classroom import Classroom
+def _grade_class(assignment: Assignment, args: argparse.Namespace) -> int:
+    from autograde.course.classroom import Classroom, Grading
     from autograde.course.gradebook import FAILED
     from autograde.course.roster import find_students
     from pathlab.files import locked, make_folder
@@ -85,16 +112,16 @@ def _grade_class(args: argparse.Namespace) -> int:
     source, out = args.submissions.resolve(), args.out.resolve()
     if out.is_relative_to(source) or source.is_relative_to(out):
         raise UserError(
-            f"--out {args.out} and {args.submissions} lie in one another: results need a folder "
-            "of their own, where no submission can come."
+            f"--out {args.out} and {args.submissions} must not contain each other: results need a "
+            "folder of their own, where no submission can come."
         )
     students, others = find_students(source)
     if others:
         print(f"neither folder nor zip, left out: {', '.join(others)}", file=sys.stderr)
-    options = _options(args)
+    options = _options(assignment, args)
     make_folder(out)
     with locked(out, wait=False):
-        room = Classroom(students, out, options)
+        room = Classroom(Grading(assignment, out, options, args.threads, args.limit), students)
         # Half of the cores, since each grading has two threads. That keeps the limits of time as
         # far away as they are at home, where a submission is graded alone.
         jobs = args.jobs or max(1, cores() // 2)
@@ -111,7 +138,7 @@ def _grade_class(args: argparse.Namespace) -> int:
             )
             try:
                 with engine:
-                    room.run(engine, args.threads, args.limit)
+                    room.run(engine)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("The same command again goes on from here.") from None
     failed = [row for row in room.rows.values() if row.status == FAILED]
@@ -123,14 +150,18 @@ def _grade_class(args: argparse.Namespace) -> int:
     return int(bool(failed))
 
 
-def _options(args: argparse.Namespace) -> tuple[str, ...]:
-    """What `pytest grader` is told. Looks at the data first: else every grading would fail."""
-    from autograde.course.classroom import REPO
-    from grader.checks.images import PrivateImages
-    from pathlab.data.sets import is_archive
-
-    dataset = args.dataset
-    if is_archive(dataset):
-        dataset = str(Path(dataset).resolve())  # gradings run in the repository
-    PrivateImages(dataset, str(REPO / "data"))
-    return (f"--dataset={dataset}", *["--fast"] * args.fast)
+def _options(assignment: Assignment, args: argparse.Namespace) -> dict[str, str | bool]:
+    """What pytest is told. Tries it first: else every grading would fail."""
+    if args.isolation is None and best_isolation() is Isolation.NONE:
+        raise UserError(
+            "submissions cannot be isolated on this machine: neither bubblewrap nor Landlock works "
+            "here. Install bubblewrap, or, if you trust this code with all your rights, add "
+            "--isolation none."
+        )
+    options: dict[str, str | bool] = {"fast": args.fast, "isolation": args.isolation or ""}
+    if assignment.open_data:
+        archive = Path(args.dataset)
+        # Gradings run in the repository, where a relative path would be another file.
+        options["dataset"] = str(archive.resolve()) if archive.is_file() else args.dataset
+        assignment.open_data(str(options["dataset"]))
+    return options

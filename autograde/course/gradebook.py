@@ -5,38 +5,24 @@ import io
 import math
 import statistics
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
-from html import escape
-from urllib.parse import quote
+from typing import NamedTuple
 
-from autograde.report import document, in_order, number
-from autograde.results import PARTS, Results, Verdict
+from autograde.assignment import Assignment
+from autograde.report import number, render
+from autograde.results import Results, Verdict, in_order
 
 # UNREADABLE: the submission itself cannot be graded, 0 points. FAILED: the grading went wrong.
 GRADED, UNREADABLE, FAILED, WAITING = "graded", "unreadable", "failed to grade", "waiting"
-BARS = 12  # of the histogram
+BARS = 12  # at most, of the histogram
 CAUSES = 3  # most frequent ones that are shown for a test
 LABEL = "Likely cause: "
-STYLE = """
-body { max-width: 75rem; }
-.wide { overflow-x: auto; }
-table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line);
-  vertical-align: top; }
-th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-.text { text-align: left; overflow-wrap: anywhere; }
-.text:first-child { min-width: min(17rem, 45vw); }
-.text:last-child { min-width: 13rem; }
-a { color: var(--bar); }
-svg { width: 100%; max-width: 40rem; height: auto; fill: var(--ink); font-size: 13px; }
-svg rect { fill: var(--bar); } svg line { stroke: var(--soft); }
-ul { margin: 0; padding-left: 1.1rem; }
-"""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One student. id and note: plain text; stem: a harmless file name, see classroom.Student."""
+    """One student. id and note: plain text; stem: a harmless file name, see roster.Student."""
 
     id: str
     stem: str
@@ -45,25 +31,53 @@ class Row:
     note: str
     results: Results | None
 
+    def points(self, parts: Collection[str]) -> list[str]:
+        """The score, then the points of each part; empty texts where nothing was graded."""
+        if not (self.results and self.results.verdicts):
+            return [""] * (1 + len(parts))
+        of_parts = self.results.parts
+        return [number(self.results.score), *(number(of_parts[part][0]) for part in parts)]
 
-def gradebook(rows: list[Row]) -> str:
+    def points_of_test(self, test: str) -> str:
+        """The points of one test, by its number; "" where it was not graded."""
+        verdict = self.results.verdicts.get(test) if self.results else None
+        return number(verdict.score) if verdict else ""
+
+
+class Scores(NamedTuple):
+    """The class's scores in figures. counts: students for each `width` points, from 0."""
+
+    most: float
+    mean: float
+    median: float
+    lowest: float
+    highest: float
+    width: int
+    counts: list[int]
+
+
+class TestSummary(NamedTuple):
+    """How a class did in one test. causes: (why points were lost, how often), frequent first."""
+
+    number: str
+    title: str
+    states: Counter[str]
+    causes: list[tuple[str, int]]
+
+
+def gradebook(assignment: Assignment, rows: list[Row]) -> str:
     """CSV with a row for each student; points are empty where nothing was graded.
 
     The columns of the tests are called "test 1.10": a spreadsheet would read 1.10 as 1.1.
     """
-    tests = _numbers(rows)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    parts = ["part 1", "part 2", "extra"]
-    tests_named = [f"test {test}" for test in tests]
-    writer.writerow(["id", "score", *parts, *tests_named, "status", "seconds", "note"])
+    parts = [part.name for part in assignment.parts.values()]
+    columns = [part.column or part.name.lower() for part in assignment.parts.values()]
+    columns += [f"test {test}" for test in assignment.tests]
+    writer.writerow(["id", "score", *columns, "status", "seconds", "note"])
     for row in rows:
-        points = [""] * (1 + len(parts) + len(tests))
-        if row.results and row.results.verdicts:
-            scores = {verdict.number: verdict.score for verdict in row.results.verdicts.values()}
-            points = [number(row.results.score)]
-            points += [number(row.results.parts[part][0]) for part in PARTS]
-            points += [number(scores[test]) if test in scores else "" for test in tests]
+        points = row.points(parts) + [row.points_of_test(test) for test in assignment.tests]
         seconds = number(row.seconds) if row.status != WAITING else ""
         texts = [_harmless(text) for text in (row.id, row.status, row.note)]
         writer.writerow([texts[0], *points, texts[1], seconds, texts[2]])
@@ -75,103 +89,48 @@ def _harmless(cell: str) -> str:
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
-def _numbers(rows: list[Row]) -> list[str]:
-    graded = [row.results for row in rows if row.results]
-    found = {verdict.number for results in graded for verdict in results.verdicts.values()}
-    return sorted(found, key=in_order)
-
-
-def overview(rows: list[Row]) -> str:
+def overview(assignment: Assignment, rows: list[Row]) -> str:
     """The page of a class, finished or not."""
     counts = Counter(row.status for row in rows)
-    said = [f"{counts[s]} {s}" for s in (GRADED, UNREADABLE, FAILED, WAITING) if counts[s]]
-    body = [f"<h1>{len(rows)} submissions</h1>", f'<p class="soft">{" · ".join(said)}</p>']
-    graded = [row for row in rows if row.results and row.results.verdicts]
-    if graded:
-        scores = [row.results.score for row in graded]
-        most = sum(v.max_score for v in graded[0].results.verdicts.values())
-        body.append(
-            f'<p class="total">{number(statistics.mean(scores))} <small>points of {number(most)} '
-            f"on average; median {number(statistics.median(scores))}, lowest "
-            f"{number(min(scores))}, highest {number(max(scores))}</small></p>"
-        )
-        body += ["<h2>Scores</h2>", histogram(scores, most)]
-    body += ["<h2>Students</h2>", _students(rows)]
-    if graded:
-        body += ["<h2>Tests</h2>", _tests([row.results for row in graded])]
-    return document(f"{len(rows)} submissions", "\n".join(body), STYLE)
+    graded = [row.results for row in rows if row.results and row.results.verdicts]
+    return render(
+        "class.html",
+        rows=rows,
+        statuses=[f"{counts[s]} {s}" for s in (GRADED, UNREADABLE, FAILED, WAITING) if counts[s]],
+        parts=[part.name for part in assignment.parts.values()],
+        scores=summarize_scores([results.score for results in graded], assignment.points),
+        tests=summarize_tests(graded),
+    )
 
 
-def histogram(scores: list[float], most: float) -> str:
-    """How many students have how many points, as SVG. The last bar holds full points too."""
+def summarize_scores(scores: list[float], most: float) -> Scores | None:
+    """The figures above the histogram and its bars; None without scores.
+
+    most: the points that can be had. The last bar holds full points too.
+    """
+    if not scores:
+        return None
     width = max(1, math.ceil(most / BARS))
     bars = max(1, math.ceil(most / width))
-    counts = Counter(min(bars - 1, int(score // width)) for score in scores)
-    step, height, base = 600 / bars, 120, 145
-    shapes = [f'<line x1="0" y1="{base}" x2="600" y2="{base}"/>']
-    for bar in range(bars):
-        x, count = bar * step, counts[bar]
-        tall = height * count / max(counts.values())
-        shapes.append(f'<text x="{x:.0f}" y="{base + 17}">{bar * width}</text>')
-        if count:
-            shapes.append(
-                f'<rect x="{x + 2:.1f}" y="{base - tall:.1f}" width="{step - 4:.1f}" '
-                f'height="{tall:.1f}"/><text x="{x + step / 2:.1f}" y="{base - tall - 5:.1f}" '
-                f'text-anchor="middle">{count}</text>'
-            )
-    shapes.append(f'<text x="600" y="{base + 17}" text-anchor="end">{number(most)}</text>')
-    label = f"Histogram: students by points, {width} points to a bar"
-    return f'<svg viewBox="0 0 600 170" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
+    found = Counter(min(bars - 1, int(score // width)) for score in scores)
+    mean, median = statistics.mean(scores), statistics.median(scores)
+    counts = [found[bar] for bar in range(bars)]
+    return Scores(most, mean, median, min(scores), max(scores), width, counts)
 
 
-def _students(rows: list[Row]) -> str:
-    lines = []
-    for row in rows:
-        name, points = escape(row.id), ["&ndash;"] * (1 + len(PARTS))
-        if row.results:
-            name = f'<a href="results/{quote(row.stem)}.html">{name}</a>'
-        if row.results and row.results.verdicts:
-            points = [number(row.results.score)]
-            points += [number(row.results.parts[part][0]) for part in PARTS]
-        cells = "".join(f"<td>{cell}</td>" for cell in points)
-        lines.append(
-            f'<tr><td class="text">{name}</td>{cells}<td>{row.seconds:.0f}</td>'
-            f'<td class="text">{escape(row.status)}</td><td class="text">{escape(row.note)}</td>'
-        )
-    heads = "".join(f"<th>{part}</th>" for part in ("Score", *PARTS, "Seconds"))
-    heads = f'<th class="text">Id</th>{heads}<th class="text">Status</th><th class="text">Note</th>'
-    return _table(heads, lines)
-
-
-def _tests(graded: list[Results]) -> str:
+def summarize_tests(graded: list[Results]) -> list[TestSummary]:
     """For each test how many passed, and what cost the others their points."""
     verdicts: dict[str, list[Verdict]] = {}
     for results in graded:
         for verdict in results.verdicts.values():
             verdicts.setdefault(verdict.number, []).append(verdict)
-    lines = []
+    summaries = []
     for test in sorted(verdicts, key=in_order):
         states = Counter(verdict.state for verdict in verdicts[test])
-        causes = Counter(
-            cause_of(verdict) for verdict in verdicts[test] if verdict.state in ("partly", "lost")
-        )
-        items = [f"<li>{count} &times; {escape(c)}</li>" for c, count in causes.most_common(CAUSES)]
-        cells = "".join(
-            f"<td>{states[state] or '&ndash;'}</td>"
-            for state in ("passed", "partly", "lost", "not graded")
-        )
-        lines.append(
-            f'<tr><td>{escape(test)}</td><td class="text">{escape(verdicts[test][0].title)}</td>'
-            f'{cells}<td class="text"><ul>{"".join(items)}</ul></td>'
-        )
-    heads = '<th></th><th class="text">Test</th><th>✓ passed</th><th>◐ partly</th><th>✗ lost</th>'
-    heads += '<th>○ not graded</th><th class="text">Most frequent causes</th>'
-    return _table(heads, lines)
-
-
-def _table(heads: str, lines: list[str]) -> str:
-    rows = "\n".join(f"{line}</tr>" for line in lines)
-    return f'<div class="wide"><table>\n<tr>{heads}</tr>\n{rows}\n</table></div>'
+        lost = [verdict for verdict in verdicts[test] if verdict.state in ("partly", "lost")]
+        causes = Counter(map(cause_of, lost)).most_common(CAUSES)
+        summaries.append(TestSummary(test, verdicts[test][0].title, states, causes))
+    return summaries
 
 
 def cause_of(verdict: Verdict) -> str:

@@ -7,8 +7,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from autograde.assignment import Assignment
 from autograde.results import plain
-from autograde.submission import CHECKPOINTS, take
+from autograde.submission import CHECKPOINTS, copy_submission
 from pathlab.errors import UserError
 
 
@@ -63,17 +64,17 @@ def _file_name(raw: str) -> str:
     return name if name == raw and name[0] not in ".-" else f"s{name}-{digest}"
 
 
-def digest_of(source: Path) -> tuple[str, str]:
+def submission_digest(source: Path, assignment: Assignment) -> tuple[str, str]:
     """(digest of all that a grading takes of a submission, why it cannot be graded or "")."""
     digest = hashlib.sha256()
     with tempfile.TemporaryDirectory(prefix="digest-") as folder:
         try:
-            taken = take(source, Path(folder))
+            copied = copy_submission(source, Path(folder), assignment)
         except Exception as error:  # mostly BadSubmission; never may one student stop the others
             text = plain(str(error), 300)
             return hashlib.sha256(text.encode()).hexdigest(), text
-        for path in sorted([*taken.iterdir(), *(taken.parent / CHECKPOINTS).iterdir()]):
-            name = path.relative_to(taken.parent)
+        for path in sorted([*copied.iterdir(), *(copied.parent / CHECKPOINTS).iterdir()]):
+            name = path.relative_to(copied.parent)
             digest.update(f"{name}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest(), ""

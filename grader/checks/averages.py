@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autograde.feedback import Lost
+from grader.checks.causes import MISTAKES
 from grader.checks.probes import LinearProbe
 from grader.checks.student import Array, Batch, Means
 
@@ -48,40 +49,32 @@ class Scores:
     @property
     def right(self) -> Means:
         """The means over all images."""
-        return Means(
-            *(float(np.average(v, weights=self.sizes)) for v in (self.losses, self.metrics))
-        )
+        loss, metric = (np.average(v, weights=self.sizes) for v in (self.losses, self.metrics))
+        return Means(float(loss), float(metric))
 
     def wrong(self, values: list[float]) -> dict[str, float]:
-        """Words for a mistake -> the number that it gives."""
+        """The name of a mistake -> the number that it gives."""
         total, right = sum(self.sizes), np.average(values, weights=self.sizes)
-        summed = right * total
         return {
-            "this is the mean over batches, in which a smaller last batch counts too much; weight "
-            "each batch by its number of images.": np.mean(values),
-            "this is the sum over the images; divide by their number.": summed,
-            "this is the sum over the batches; divide by the number of images.": np.sum(values),
-            "this is the sum of the batches' means divided by the number of images; multiply each "
-            "mean by its batch's size first.": np.sum(values) / total,
-            "this is the sum over the images divided by the number of batches; divide by the "
-            "number of images seen.": summed / len(values),
-            "this is the last batch alone.": values[-1],
+            "mean over batches": np.mean(values),
+            "sum over images": right * total,
+            "sum over batches": np.sum(values),
+            "batches by images": np.sum(values) / total,
+            "images by batches": right * total / len(values),
+            "last batch": values[-1],
         }
 
     def wrong_length(self, values: list[float], loader: list[Batch]) -> dict[str, float]:
         """Those that show only where max_steps ends the epoch early."""
         images = sum(len(y) for _, y in loader)
         return {
-            "the sum is divided by len(dataset), but max_steps ended the epoch before; divide by "
-            "the number of images seen.": np.dot(values, self.sizes) / images,
-            "the sum is divided by len(loader), but max_steps ended the epoch before; divide by "
-            "what was seen.": np.sum(values) / len(loader),
+            "len(dataset)": np.dot(values, self.sizes) / images,
+            "len(loader)": np.sum(values) / len(loader),
         }
 
     def wrong_metric(self) -> dict[str, float]:
         """wrong() of the metric, and percent."""
-        words = "in percent; it should be a share, from 0 to 1."
-        return {**self.wrong(self.metrics), words: 100 * self.right.metric}
+        return {**self.wrong(self.metrics), "percent": 100 * self.right.metric}
 
     @property
     def is_telling(self) -> bool:
@@ -114,7 +107,7 @@ def check_means(
         named.append(_named("loss", found.loss, scores.wrong(scores.losses)))
     if not any(close(found.metric, value) for value in accepted):
         wrong = scores.wrong_metric()
-        wrong |= {w: scores_with(m).right.metric for m, w in probe.metric_mistakes.items()}
+        wrong |= {m: scores_with(m).right.metric for m in probe.metric_mistakes}
         named.append(_named(metric, found.metric, wrong))
     if named:
         raise Lost(
@@ -127,4 +120,5 @@ def check_means(
 
 def _named(name: str, value: float, wrong: dict[str, float]) -> str:
     """The mistake that gives this value, "" if none does."""
-    return next((f"{name}: {words}" for words, n in wrong.items() if close(value, n)), "")
+    words = (MISTAKES["average"][mistake] for mistake, n in wrong.items() if close(value, n))
+    return next((f"{name}: {cause}" for cause in words), "")

@@ -1,6 +1,7 @@
 """Final models: the checkpoint that a submission brings, and its score on fresh images."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from autograde.assignment import GradedTest
@@ -39,14 +40,14 @@ def find_checkpoint(submission: Path, task: str) -> tuple[Path, str, dict[str, i
     raise Lost(f'checkpoints/{task}.json with {{"model": NAME}}', "no such file that can be read")
 
 
-def build_final(student: Student, **options: object) -> tuple[str, Model]:
+def build_final(student: Student, options: Mapping[str, int] | None = None) -> tuple[str, Model]:
     """(the name of the submitted checkpoint's model, the model with its weights).
 
     The weights reach the worker as bytes, and here alone: no other test's worker can read them.
     """
     task = student.task
     file, name, own = find_checkpoint(student.session.submission, task.name)
-    model = student.build(task.factory, name, handle="final", **own, **options)
+    model = student.build(task.factory, name, handle="final", options={**own, **(options or {})})
     model.load_weights(file)
     return name, model
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from autograde.feedback import Lost
 from grader.checks.averages import Scores, apart, check_means, close
+from grader.checks.causes import MISTAKES
 from grader.checks.probes import (
-    TRAIN_MISTAKES,
     LinearProbe,
     descend,
     draw_batches,
@@ -49,7 +49,7 @@ def check_training_epoch(student: Student) -> None:
         state = draw_state(student.rng, task)
         descent = Descent(probe, state, draw_batches(student.rng, task, 8, 8, 3))
         weights, outputs = descent.run(leftover=LEFTOVER)
-        wrong = [descent.after(mistake, leftover=LEFTOVER) for mistake in TRAIN_MISTAKES]
+        wrong = [descent.after(mistake, leftover=LEFTOVER) for mistake in MISTAKES["training"]]
         wrong += [descent.after(steps=steps, leftover=LEFTOVER) for steps in (1, 2)]
         if descent.scores(outputs).is_telling and not any(same(w, weights) for w in wrong):
             break
@@ -73,14 +73,14 @@ def _training_cause(
 ) -> str:
     """The mistake that gives just these weights. Where several leave them as they are, the worker's
     word decides: the gradients that are left, and how often backward() was called."""
-    for mistake, words in TRAIN_MISTAKES.items():
+    for mistake, words in MISTAKES["training"].items():
         if same(after, descent.after(mistake, leftover=LEFTOVER)):
             if mistake == "softmax" and student.task.is_mask:
                 return (
                     "a sigmoid is applied before the criterion to what are probabilities already."
                 )
             if mistake == "no step" and found.backwards == 0:
-                return TRAIN_MISTAKES["no backward"]
+                return MISTAKES["training"]["no backward"]
             if mistake == "no step" and not any(np.any(a) for a in model.gradients().values()):
                 return "zero_grad() comes between backward() and step(): nothing is left to step."
             return words
@@ -136,12 +136,12 @@ def check_max_steps(student: Student) -> None:
             )
         scores = descent.scores(outputs)
         for value, values in ((found.loss, scores.losses), (found.metric, scores.metrics)):
-            for words, number in scores.wrong_length(values, batches).items():
+            for mistake, number in scores.wrong_length(values, batches).items():
                 if close(value, number) and apart(float(np.mean(values)), number):
                     raise Lost(
                         f"with max_steps={wanted}, the means over the {8 * wanted} images seen",
                         f"loss {found.loss:.4f} and {student.task.metric} {found.metric:.4f}",
-                        words,
+                        MISTAKES["average"][mistake],
                     )
 
 

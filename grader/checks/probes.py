@@ -3,30 +3,20 @@
 import numpy as np
 
 from grader.checks import reference
+from grader.checks.causes import MISTAKES
 from grader.checks.reference import Array
 from grader.checks.student import Batch, State
 from grader.checks.tasks import Task
 
 CLASSES = 9  # of the linear probe; any number would do
-TRAIN_MISTAKES = {
-    "no zero_grad": "the gradients are never set to zero: call optimizer.zero_grad() each step.",
-    "zero_grad once": "the gradients are set to zero once; call optimizer.zero_grad() each step.",
-    "no backward": "loss.backward() is missing.",
-    "no step": "optimizer.step() is missing, or stands before loss.backward(): the weights did not "
-    "change.",
-    "step before backward": "optimizer.step() comes before loss.backward().",
-    "softmax": "a softmax is applied before the criterion, which applies one itself.",
-}
 
 
 class LinearProbe:
     """Softmax regression on images [N, 3, 28, 28]."""
 
-    shapes, spread = ((CLASSES, 2352), (CLASSES,)), 0.05
-    metric_mistakes = {  # noqa: RUF012
-        "broadcast": "every prediction is compared with every label: labels have one dimension "
-        "too many; squeeze it away, to [B]."
-    }
+    shapes: tuple[tuple[int, ...], ...] = ((CLASSES, 2352), (CLASSES,))
+    spread = 0.05  # standard deviation of random weights
+    metric_mistakes: tuple[str, ...] = ("broadcast",)
     foreign_mistakes: tuple[str, ...] = ()
 
     def __init__(self, state: State):
@@ -69,9 +59,10 @@ class LinearProbe:
 class MaskProbe(LinearProbe):
     """Logistic regression on the channels of each pixel."""
 
-    shapes, spread = ((1, 3, 1, 1), (1,)), 1.0
-    metric_mistakes = {}  # noqa: RUF012
-    foreign_mistakes = tuple(reference.IOU_MISTAKES)  # these cost the points of calculate_iou alone
+    shapes = ((1, 3, 1, 1), (1,))
+    spread = 1.0
+    metric_mistakes = ()
+    foreign_mistakes = tuple(MISTAKES["iou"])  # these cost the points of calculate_iou alone
 
     def output(self, images: Array, shift: float = 0.0) -> Array:
         """Probabilities [N, 1, 28, 28], moved towards 1 by a share of shift / 4 of the way."""
@@ -86,7 +77,7 @@ class MaskProbe(LinearProbe):
 
     @staticmethod
     def metric(output: Array, targets: Array, mistake: str | None = None) -> float:
-        """IoU. Mistakes: reference.IOU_MISTAKES."""
+        """IoU. Mistakes: [mistakes.iou] of causes.toml."""
         return reference.iou(output, targets, 0.5, mistake)
 
     def gradients(self, images: Array, targets: Array, mistake: str | None) -> list[Array]:
@@ -132,7 +123,7 @@ def descend(
 ) -> tuple[State, list[Array]]:
     """Plain gradient descent on all batches in turn: the weights after it, the outputs on the way.
 
-    leftover: what every gradient holds before. Mistakes are those of TRAIN_MISTAKES, and
+    leftover: what every gradient holds before. Mistakes are [mistakes.training] of causes.toml, and
     "zero_grad last" (after each step), which is not one.
     """
     parameters = [probe.weight, probe.bias]

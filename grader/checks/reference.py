@@ -24,7 +24,7 @@ def cross_entropy(logits: Array, labels: Array, mistake: str | None = None) -> f
 def iou(predicted: Array, true: Array, threshold: float = 0.5, mistake: str | None = None) -> float:
     """Mean over images of intersection over union; 1 where both masks are empty.
 
-    Mistakes: see IOU_MISTAKES.
+    Mistakes: [mistakes.iou] of causes.toml.
     """
     limit = 0.5 if mistake == "fixed" else threshold
     a = predicted.astype(np.float64) if mistake == "unthresholded" else predicted > limit
@@ -36,21 +36,12 @@ def iou(predicted: Array, true: Array, threshold: float = 0.5, mistake: str | No
     return float(np.where(below > 0, above / np.where(below > 0, below, 1), empty).mean())
 
 
-IOU_MISTAKES = {
-    "unthresholded": "the probabilities are not compared with the threshold first.",
-    "fixed": "the threshold is 0.5 whatever is asked for.",
-    "batch": "one fraction for the whole batch; compute it for each image, then average.",
-    "empty": "where both masks are empty they agree: that image's IoU is 1.",
-    "dice": "this is Dice, 2 * intersection / (sum + sum), not intersection / union.",
-}
-
-
 def dice_loss(
     predicted: Array, true: Array, smooth: float = 1.0, mistake: str | None = None
 ) -> float:
     """1 - mean over images of (2 sum(pt) + smooth) / (sum(p) + sum(t) + smooth).
 
-    Mistakes: see DICE_MISTAKES.
+    Mistakes: [mistakes.dice] of causes.toml.
     """
     p, t = predicted.astype(np.float64), true.astype(np.float64)
     if mistake == "sigmoid":
@@ -65,19 +56,6 @@ def dice_loss(
     total = (p**power).sum(axes) + (t**power).sum(axes)
     dice = (factor * (p * t).sum(axes) + above) / (total + below)
     return float(dice.mean() if mistake == "dice" else 1 - dice.mean())
-
-
-DICE_MISTAKES = {
-    "no 2": "the factor 2 before the intersection is missing.",
-    "batch": "the sums run over the whole batch; compute each image's Dice, then average.",
-    "no smooth": "`smooth` is missing, above and below the fraction line.",
-    "smooth above": "`smooth` is missing below the fraction line.",
-    "smooth below": "`smooth` is missing above the fraction line.",
-    "fixed": "`smooth` is 1 whatever is asked for.",
-    "dice": "this is Dice itself; the loss is 1 - Dice.",
-    "sigmoid": "a sigmoid is applied to what are probabilities already.",
-    "squares": "the sums below the fraction line are of squares; take the plain sums.",
-}
 
 
 def bce(predicted: Array, true: Array, mistake: str | None = None) -> float:
@@ -98,7 +76,7 @@ def combined_loss(
 ) -> float:
     """bce_weight * bce + dice_weight * dice_loss.
 
-    Mistakes: those of COMBINED_MISTAKES, or "dice: " and one of DICE_MISTAKES.
+    Mistakes: [mistakes.combined] of causes.toml, or "dice: " and one of [mistakes.dice].
     """
     weights = (bce_weight, dice_weight)
     if mistake == "no weights":
@@ -111,29 +89,6 @@ def combined_loss(
         weights = (bce_weight, 0.0)
     elif mistake == "dice alone":
         weights = (0.0, dice_weight)
-    wrong_dice = mistake.removeprefix("dice: ") if (mistake or "").startswith("dice: ") else None
+    wrong_dice = mistake.removeprefix("dice: ") if mistake and "dice: " in mistake else None
     dice = dice_loss(predicted, true, mistake=wrong_dice)
     return weights[0] * bce(predicted, true, mistake) + weights[1] * dice
-
-
-COMBINED_MISTAKES = {
-    "no weights": "the two weights are not used.",
-    "half": "the weights are 0.5 and 0.5 whatever is asked for.",
-    "swapped": "bce_weight and dice_weight are swapped.",
-    "logits": "BCEWithLogitsLoss applies a sigmoid to what are probabilities already; use BCELoss.",
-    "sum": "the cross-entropy is summed over the pixels; take their mean.",
-    "bce alone": "the Dice loss is not added.",
-    "dice alone": "the cross-entropy is not added.",
-}
-
-# By the name of the submission's function or loss; the others cost their points elsewhere.
-MISTAKES = {
-    "calculate_iou": IOU_MISTAKES,
-    "DiceLoss": DICE_MISTAKES,
-    "CombinedLoss": COMBINED_MISTAKES,
-}
-FOREIGN_MISTAKES = {
-    "calculate_iou": [],
-    "DiceLoss": [],
-    "CombinedLoss": [f"dice: {mistake}" for mistake in DICE_MISTAKES],
-}

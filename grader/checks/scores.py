@@ -1,15 +1,17 @@
 """Checks of scores and losses on random masks, against NumPy."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from autograde.feedback import Lost
-from grader.checks import reference
 from grader.checks.averages import apart, close
+from grader.checks.causes import MISTAKES
 from grader.checks.student import Array, Student
 
 TOLERANCE = 1e-4
+Right = Callable[..., float]
 
 
 def draw_masks(rng: np.random.Generator, n: int = 4) -> tuple[Array, Array]:
@@ -24,11 +26,11 @@ def draw_masks(rng: np.random.Generator, n: int = 4) -> tuple[Array, Array]:
 class Question:
     """Random masks for which a right function and its known mistakes give different numbers.
 
-    right: f(predicted, true, mistake=None), of which MISTAKES[right's name] are the mistakes.
+    right: f(predicted, true, mistake=None); kind: which of MISTAKES it knows.
     """
 
-    def __init__(self, student: Student, name: str, right) -> None:
-        self.name, self.mistakes = name, reference.MISTAKES[name]
+    def __init__(self, student: Student, name: str, kind: str, right: Right):
+        self.name, self.mistakes = name, MISTAKES[kind]
         while True:
             self.predicted, self.true = masks = draw_masks(student.rng)
             self.expected = right(*masks)
@@ -39,8 +41,9 @@ class Question:
                 for n in self.wrong.values()
             ):
                 break
-        # Mistakes that cost their points elsewhere, and none here.
-        self.accepted = [right(*masks, mistake=m) for m in reference.FOREIGN_MISTAKES[name]]
+        # Those of the Dice loss cost its own points, and none here.
+        foreign = [f"dice: {mistake}" for mistake in MISTAKES["dice"]] if kind == "combined" else []
+        self.accepted = [right(*masks, mistake=mistake) for mistake in foreign]
 
     def check(self, value: float) -> None:
         """Lost, with the mistake that gives this value, if it is not the right one."""
@@ -53,15 +56,15 @@ class Question:
         raise Lost(f"{self.name} of four random masks: {self.expected:.5f}", f"{value:.5f}", cause)
 
 
-def check_score(student: Student, name: str, right, **options: float) -> None:
+def check_score(student: Student, name: str, kind: str, right: Right, **options: float) -> None:
     """A function of the submission, against the right one."""
-    question = Question(student, name, right)
+    question = Question(student, name, kind, right)
     question.check(student.score(name, question.predicted, question.true, **options))
 
 
-def check_loss(student: Student, name: str, right, **options: float) -> None:
+def check_loss(student: Student, name: str, kind: str, right: Right, **options: float) -> None:
     """A loss of the submission, against the right one; it has a gradient."""
-    question = Question(student, name, right)
+    question = Question(student, name, kind, right)
     value, gradient = student.loss(name, question.predicted, question.true, **options)
     question.check(value)
     if not np.any(gradient):

@@ -3,10 +3,10 @@
 What a worker replies is checked here for its form, once. Whether it is right, the checks find out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,29 +66,38 @@ class Model:
     def _request(
         self,
         operation: str,
+        arguments: dict[str, Any] | None = None,
         arrays: State | None = None,
-        batches: BatchServer | None = None,
+        seconds: float = 60,
+    ) -> Reply:
+        arguments = {"handle": self.handle, **(arguments or {})}
+        return self.session.request(operation, arguments, arrays, seconds=seconds)
+
+    def _run(
+        self,
+        operation: str,
+        name: str,
+        batches: BatchServer,
         seconds: float = 60,
         **arguments: object,
     ) -> Reply:
-        arguments |= {"handle": self.handle}
-        if batches:
-            arguments |= {"module": self.task.training, "is_mask": self.task.is_mask}
-            arguments |= {"sizes": batches.sizes}
-        return self.session.request(operation, arguments, arrays, batches=batches, seconds=seconds)
+        """Let a loop of the submission run over batches that are handed out one by one."""
+        arguments |= {"handle": self.handle, "module": self.task.training, "name": name}
+        arguments |= {"is_mask": self.task.is_mask, "sizes": batches.sizes}
+        return self.session.request(operation, arguments, seconds=seconds, batches=batches)
 
     def perturb(self, seed: int) -> None:
         """Add small noise to every parameter whose numbers are all alike."""
-        self._request("perturb", seed=seed)
+        self._request("perturb", {"seed": seed})
 
     def forward(self, images: Array) -> Array:
         """The output for images [N, 3, 28, 28], in evaluation mode; of any shape and dtype."""
-        return self._request("forward", {"images": images}).array("output")
+        return self._request("forward", None, {"images": images}).array("output")
 
     def forward_perturbed(self, images: Array, parameter: str, seed: int) -> Array:
         """The output with strong noise on one parameter meanwhile."""
-        arguments = {"parameter": parameter, "seed": seed}
-        return self._request("forward_perturbed", {"images": images}, **arguments).array("output")
+        arguments: dict[str, Any] = {"parameter": parameter, "seed": seed}
+        return self._request("forward_perturbed", arguments, {"images": images}).array("output")
 
     def state(self) -> State:
         """All parameters and buffers, by name."""
@@ -104,54 +113,58 @@ class Model:
 
     def parameters_with_gradient(self, images: Array) -> list[str]:
         """The names of the parameters that a gradient of the mean squared output reaches."""
-        reply = self._request("parameters_with_gradient", {"images": images})
+        reply = self._request("parameters_with_gradient", None, {"images": images})
         return reply.result(list[str])
 
     def concatenations(self, images: Array) -> list[int]:
         """The heights of the feature maps that one forward pass joins with torch.cat."""
-        return self._request("concatenations", {"images": images}).result(list[int])
+        return self._request("concatenations", None, {"images": images}).result(list[int])
 
     def count(self) -> float:
         """What the submission's count_parameters returns for this model."""
-        return self._request("count_parameters", module=self.task.models).result(float)
+        return self._request("count_parameters", {"module": self.task.models}).result(float)
 
     def load_weights(self, file: Path) -> None:
         """Load a checkpoint. The worker gets its bytes; the trusted side never opens them."""
         data = np.frombuffer(file.read_bytes(), np.uint8)
-        self._request("load_weights", {"file": data}, suffix=file.suffix)
+        self._request("load_weights", {"suffix": file.suffix}, {"file": data})
 
     def train_on_masks(self, images: Array, masks: Array, learning_rate: float, size: int) -> None:
         """One pass of the grader's own loop over the images, in batches of this size."""
+        arguments: dict[str, Any] = {"learning_rate": learning_rate, "batch_size": size}
         arrays = {"images": images, "targets": masks}
-        arguments = {"learning_rate": learning_rate, "batch_size": size}
-        self._request("train_on_masks", arrays, seconds=200, **arguments)
+        self._request("train_on_masks", arguments, arrays, seconds=200)
 
     def train_epoch(
         self,
         batches: BatchServer,
         learning_rate: float,
-        *,
         max_steps: int | None = None,
         leftover: float = 0.0,
-        optimizer: str = "sgd",
-        criterion: str = "",
-        seconds: float = 60,
     ) -> Means:
-        """One training epoch of the submission on the split "train", with the grader's optimizer.
+        """One training epoch of the submission on "train", with plain gradient descent.
 
-        leftover: what every gradient holds before; optimizer: "sgd" or "adam"; criterion: the
-        task's own unless said.
+        leftover: what every gradient holds before.
         """
-        arguments = {"learning_rate": learning_rate, "max_steps": max_steps, "leftover": leftover}
-        arguments |= {"optimizer": optimizer, "criterion": criterion or self.task.criterion}
-        arguments |= {"name": self.task.train_epoch}
-        reply = self._request("train_epoch", None, batches, seconds, **arguments)
+        run: dict[str, Any] = {
+            "optimizer": "sgd",
+            "learning_rate": learning_rate,
+            "leftover": leftover,
+        }
+        run |= {"criterion": self.task.criterion, "max_steps": max_steps}
+        reply = self._run("train_epoch", self.task.train_epoch, batches, **run)
         return Means(*reply.result(tuple[float, float, int]))
 
+    def train_steps(self, batches: BatchServer, steps: int) -> None:
+        """The same for so many steps of Adam, at learning rate 1e-3."""
+        run: dict[str, Any] = {"optimizer": "adam", "learning_rate": 1e-3, "leftover": 0.0}
+        run |= {"criterion": self.task.long_criterion, "max_steps": steps}
+        self._run("train_epoch", self.task.train_epoch, batches, 300, **run)
+
     def validate_epoch(self, batches: BatchServer) -> Means:
-        """One validation epoch of the submission on the split "val"."""
-        arguments = {"name": self.task.validate_epoch, "criterion": self.task.criterion}
-        reply = self._request("validate_epoch", None, batches, **arguments)
+        """One validation epoch of the submission on "val"."""
+        run: dict[str, Any] = {"criterion": self.task.criterion}
+        reply = self._run("validate_epoch", self.task.validate_epoch, batches, **run)
         return Means(*reply.result(tuple[float, float]))
 
     def train_model(
@@ -159,14 +172,13 @@ class Model:
     ) -> tuple[dict[str, list[float]], str]:
         """The submission's whole training on "train" and "val": (those of these lists that its
         history has, the model's device). budget: epochs, rate, decay, steps an epoch."""
-        arguments = {"name": self.task.train_model, "lists": lists, "budget": budget}
-        reply = self._request("train_model", None, batches, **arguments)
+        run: dict[str, Any] = {"lists": lists, "budget": budget}
+        reply = self._run("train_model", self.task.train_model, batches, **run)
         return reply.result(tuple[dict[str, list[float]], str])
 
     def evaluate(self, batches: BatchServer, name: str) -> tuple[float, float, float]:
-        """Mean IoU, its deviation and the number of images, by the submission's function."""
-        reply = self._request("evaluate", None, batches, name=name)
-        return reply.result(tuple[float, float, float])
+        """Mean IoU, its deviation and the number of images of "test", by this function."""
+        return self._run("evaluate", name, batches).result(tuple[float, float, float])
 
 
 class Student:
@@ -189,18 +201,27 @@ class Student:
         reply = self.session.request("members", {"module": module, "names": names})
         return reply.result(dict[str, tuple[str, list[str]]])
 
-    def build(self, name: str, *arguments: str, handle: str = "model", **options: object) -> Model:
-        """A new model of a class, or by a function, of the task's models."""
+    def build(
+        self,
+        name: str,
+        *arguments: str,
+        options: Mapping[str, object] | None = None,
+        handle: str = "model",
+    ) -> Model:
+        """A new model of a class, or by a function, of the task's models. It takes the place of
+        an older one with the same handle."""
         self.load(self.task.models)
         request = {"module": self.task.models, "name": name, "seed": self.new_seed()}
-        request |= {"handle": handle, "args": arguments, "kwargs": options}
+        request |= {"handle": handle, "args": arguments, "kwargs": dict(options or {})}
         shapes = self.session.request("build", request).result(dict[str, list[int]])
         return Model(self.session, self.task, handle, shapes)
 
-    def build_perturbed(self, name: str, handle: str = "model", **options: object) -> Model:
+    def build_perturbed(
+        self, name: str, handle: str = "model", options: Mapping[str, object] | None = None
+    ) -> Model:
         """`build`, and then noise on parameters whose numbers are all alike, such as a last layer
         that starts at zero: right, but its outputs would say nothing about the layers before."""
-        model = self.build(name, handle=handle, **options)
+        model = self.build(name, handle=handle, options=options)
         model.perturb(self.new_seed())
         return model
 

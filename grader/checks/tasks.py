@@ -5,8 +5,8 @@ from dataclasses import dataclass
 DEFAULT_CLASSES = 9  # what the handout's classifiers have if nobody says num_classes
 LOOP = ("model", "train_loader", "optimizer", "criterion", "device", "max_steps")
 VALIDATION = ("model", "val_loader", "criterion", "device")
-TRAINING = ("model", "train_loader", "val_loader", "epochs", "learning_rate", "weight_decay")
-TRAINING += ("max_steps_per_epoch",)
+BUDGET = ("epochs", "learning_rate", "weight_decay", "max_steps_per_epoch")
+TRAINING = ("model", "train_loader", "val_loader", *BUDGET)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from autograde.feedback import Lost
 from autograde.student import Session
 from grader.checks import reference
 from grader.checks.averages import apart, close
+from grader.checks.causes import MISTAKES
 from grader.checks.probes import draw_batches, draw_state, probe_of, same
 from grader.checks.student import Array, Batch, BatchServer, Model, State, Student
 
@@ -140,7 +141,7 @@ def check_evaluation(student: Student) -> None:
     model = student.build_probe(state)
     found, spread, total = model.evaluate(BatchServer(test=batches), "evaluate_segmentation_model")
     # A wrong calculate_iou costs its own points, and not these.
-    accepted = [single, *(_ious(pairs, mistake) for mistake in reference.IOU_MISTAKES)]
+    accepted = [single, *(_ious(pairs, mistake) for mistake in MISTAKES["iou"])]
     if not any(close(found, float(np.mean(ious))) for ious in accepted):
         by_batch = close(found, float(np.mean(whole)))
         cause = "average over the images, not over batches of different sizes." if by_batch else ""
@@ -187,8 +188,7 @@ class Schedule:
         starts = range(0, self.images, self.batch_size)
         parts = [slice(start, start + self.batch_size) for start in starts]
         batches = BatchServer(train=[(images[part], targets[part]) for part in parts])
-        arguments = {"max_steps": self.steps, "optimizer": "adam", "seconds": 300}
-        model.train_epoch(batches, 1e-3, criterion=model.task.long_criterion, **arguments)
+        model.train_steps(batches, self.steps)
 
     def best_of(self, session: Session, target: GradedTest, run: Callable[[], float]) -> None:
         """Points for the best score of so many trainings; the first that reaches the threshold
