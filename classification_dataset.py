@@ -53,7 +53,7 @@ class ImageDataset(Dataset):
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        if isinstance(index, int):
+        if np.ndim(index) == 0:
             images, labels = self[epoch, [range(len(self))[index]]]  # IndexError past the end
             return images[0], labels[0]
         images = to_tensor(self.images[index])

@@ -42,15 +42,12 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     settings, folder = resolve_settings(args, "classification")
     device = pick_device(settings["device"])
-    make_deterministic(settings["seed"])
+    batch_size, seed = settings["batch_size"], settings["seed"]
+    make_deterministic(seed)
 
     data = load(settings["dataset"], settings["data_root"])
     train_loader, val_loader, test_loader = create_dataloaders(
-        data,
-        settings["batch_size"],
-        args.num_workers,
-        augment=settings["augment"],
-        seed=settings["seed"],
+        data, batch_size, args.num_workers, augment=settings["augment"], seed=seed
     )
     model = build_model(get_model, settings, num_classes=data.num_classes).to(device)
     run = Run(folder, settings, data, "val_acc", started)

@@ -34,13 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
         choices=DIFFICULTIES,
         help="the colours of the boxes (default: published, the easiest)",
     )
+    parser.add_argument("--base-channels", type=positive_int, help="channels at the U-Net's top")
     parser.add_argument(
-        "--base-channels", type=positive_int, help="channels of the U-Net's first level"
-    )
-    parser.add_argument(
-        "--skips",
-        action=argparse.BooleanOptionalAction,
-        help="skip connections in the U-Net (default: yes)",
+        "--skips", action=argparse.BooleanOptionalAction, help="the U-Net's skips (default: yes)"
     )
     return parser
 
@@ -51,15 +47,12 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     settings, folder = resolve_settings(args, "segmentation")
     device = pick_device(settings["device"])
-    make_deterministic(settings["seed"])
+    batch_size, seed = settings["batch_size"], settings["seed"]
+    make_deterministic(seed)
 
     data = load(settings["dataset"], settings["data_root"])
     train_loader, val_loader, test_loader, _ = create_box_dataloaders(
-        settings["batch_size"],
-        args.num_workers,
-        data=data,
-        difficulty=settings["difficulty"],
-        seed=settings["seed"],
+        batch_size, args.num_workers, data=data, difficulty=settings["difficulty"], seed=seed
     )
     model = build_model(get_segmentation_model, settings).to(device)
     run = Run(folder, settings, data, "val_iou", started)

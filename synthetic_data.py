@@ -105,7 +105,7 @@ class PathMNISTBoxDataset(Dataset):
 
     def __getitem__(self, key: Key) -> dict[str, torch.Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        if isinstance(index, int):
+        if np.ndim(index) == 0:
             only = self[epoch, [range(len(self))[index]]]  # IndexError past the end
             return {name: values[0] for name, values in only.items()}
         images = to_tensor(self.images[index])

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from autograde.assignment import REPO
 from autograde.results import Results
 from pathlab.files import write_atomically
 
@@ -23,8 +24,9 @@ def number(points: float) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """A page from a template of autograde/templates or autograde/course/templates."""
-    folders = [HERE / "templates", HERE / "course" / "templates"]
+    """A page from a template of autograde/templates or autograde/course/templates, with the style
+    sheet of all pages."""
+    folders = [HERE / "templates", HERE / "course" / "templates", REPO / "pathlab" / "templates"]
     environment = Environment(
         loader=FileSystemLoader(folders),
         autoescape=True,

@@ -408,7 +408,7 @@ def test_a_data_set_is_a_sequence_that_ends(tissue_npz):
     data = load(str(tissue_npz))
     dataset = ImageDataset(data.images["val"], data.labels["val"])
     assert len(list(dataset)) == len(dataset) == 128
-    assert torch.equal(dataset[-1][0], dataset[127][0])
+    assert torch.equal(dataset[-1][0], dataset[np.int64(127)][0])
     with pytest.raises(IndexError):
         dataset[128]
 

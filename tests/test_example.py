@@ -107,7 +107,7 @@ def test_a_wrong_solution_is_named(right, wrong, number, named, tmp_path):
 
 
 def test_points_are_proportional_from_the_floor_to_the_threshold(tmp_path):
-    slow = SOLUTION.replace("range(steps)", "range(steps // 16)")
+    slow = SOLUTION.replace("range(steps)", "range(steps // 25)")
     results = grade(REPO, slow, tmp_path)
     assert 6 < results["score"] < 10 and "Expected: R\u00b2 of 0.95" in outputs(results)["1.3"]
 
@@ -217,7 +217,7 @@ def test_the_guides_handout_and_zip_are_there(built):
     assert zipfile.is_zipfile(built.parent / "autograder.zip")
 
 
-@pytest.mark.parametrize(("hostile"), [WRITES_RESULTS, FORKS])
+@pytest.mark.parametrize("hostile", [WRITES_RESULTS, FORKS])
 def test_what_the_guide_builds_withstands_a_hostile_submission(hostile, built, tmp_path):
     results = grade(built, hostile, tmp_path, "--patience=0.05", "--seconds=60")
     assert results["score"] == 0 and len(results["tests"]) == 3

@@ -7,7 +7,7 @@ from autograde.plugin import graded
 def draw(rng):
     """x [200, 3] and y [200] of a line with noise, and its weights [4] by least squares."""
     x = rng.normal(size=(200, 3))
-    y = x @ rng.normal(size=3) + 5 + 0.1 * rng.normal(size=200)
+    y = x @ rng.uniform(1, 2, 3) + rng.uniform(0.5, 1.5) + 0.1 * rng.normal(size=200)
     return x, y, np.linalg.lstsq(np.column_stack([x, np.ones(200)]), y, rcond=None)[0]
 
 

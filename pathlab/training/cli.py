@@ -37,7 +37,11 @@ def common_parser(task: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model", "--model_name", choices=MODELS[task], help="the model to train (default: cnn)")
-    add("--recipe", choices=RECIPES[task], help="a first look (default), or the final results")
+    add(
+        "--recipe",
+        choices=RECIPES[task],
+        help="explore: a first look (default); best: the final run",
+    )
     add(
         "--dataset",
         help="auto (default: PathMNIST, else the drawn stand-in), pathmnist, another 2-D MedMNIST "

@@ -11,7 +11,8 @@
 honest module, and `attempts` is `instead` with a verdict: nothing of it may succeed. `with` puts
 one of SNIPPETS before it. Further: `@ points 1`, that honest parts earn; `@ copy FILE ...`, modules
 of a package of the repository, put beside the others; `@ once`, the worker's isolation has nothing
-to do with it; `@ alone`, it uses up so much that no other test may run meanwhile.
+to do with it; `@ alone`, it uses up so much, or is stopped by a limit so close to another one, that
+no other test may run meanwhile.
 
 Names in capitals between @ signs are what only one run knows (Marks), or what the attacks know of
 the grader (INSIDE). All attacks are bounded by themselves as well, so that a sandbox that fails

@@ -1,83 +1,3 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root { --ink: #1b1f24; --quiet: #57606a; --line: #d8dee4; --soft: #f6f8fa; --blue: #0072b2; }
-* { box-sizing: border-box; }
-body { margin: 0; color: var(--ink); background: #fff; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 1160px; margin: 0 auto; padding: 24px 20px 60px; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 1.35rem; margin: 44px 0 8px; padding-top: 14px; border-top: 2px solid var(--ink); overflow-wrap: anywhere; }
-h3 { font-size: 1.08rem; margin: 30px 0 6px; }
-h4 { font-size: .95rem; margin: 14px 0 4px; overflow-wrap: anywhere; }
-p { margin: 4px 0 8px; overflow-wrap: anywhere; }
-a { color: var(--blue); }
-.quiet { color: var(--quiet); font-size: .9rem; font-weight: 400; max-width: 52rem; }
-.counts { list-style: none; display: flex; flex-wrap: wrap; gap: 8px; padding: 0; margin: 12px 0; }
-.counts li { background: var(--soft); border: 1px solid var(--line); border-radius: 6px; padding: 3px 12px; }
-nav { display: flex; flex-wrap: wrap; gap: 16px; }
-.scroll { overflow-x: auto; }
-.explorer > .scroll { overflow: auto; max-height: 430px; border: 1px solid var(--line); border-radius: 6px; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-.explorer table { width: 100%; }
-th, td { text-align: left; padding: 4px 10px; vertical-align: top; white-space: nowrap; border-bottom: 1px solid var(--line); max-width: 26rem; overflow: hidden; text-overflow: ellipsis; }
-td.wide { white-space: normal; overflow-wrap: anywhere; }
-td.wide div { padding-left: 1em; text-indent: -1em; min-width: 12rem; }
-th { background: var(--soft); position: sticky; top: 0; }
-.searched td { white-space: normal; min-width: 6rem; }
-th.number, td.number, td[data-value=""] { text-align: right; }
-th button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; white-space: nowrap; }
-th button::after { content: "\2195"; color: #9aa3ad; padding-left: 5px; }
-th[aria-sort=ascending] button::after { content: "\2191"; color: var(--blue); }
-th[aria-sort=descending] button::after { content: "\2193"; color: var(--blue); }
-tbody tr:hover { background: #eef5fa; }
-.ablation tbody tr:first-child, .best { background: #eef5fa; }
-.best { border-left: 4px solid var(--blue); padding: 10px 16px; border-radius: 0 6px 6px 0; }
-.result { font-size: 1.15rem; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--soft); border: 1px solid var(--line); border-radius: 6px; padding: 8px 12px; margin: 6px 0; font-size: .82rem; max-height: 300px; overflow: auto; }
-.best pre { background: #fff; }
-.state { border-radius: 4px; padding: 0 7px; border: 1px solid; }
-.complete { color: #00593f; background: #e3f5ef; }
-.failed { color: #8a3c00; background: #fdece0; }
-.pruned { color: #4a5058; background: #eceef0; }
-.controls { display: flex; flex-wrap: wrap; gap: 8px 16px; align-items: center; margin: 6px 0; font-size: .9rem; }
-.controls input, .controls select { font: inherit; padding: 3px 8px; border: 1px solid #8a8f98; border-radius: 5px; }
-.controls output { color: var(--quiet); }
-.small { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 12px 24px; }
-.small > div { min-width: 0; }
-.figure { width: 100%; }
-details { margin: 8px 0; }
-summary { cursor: pointer; }
-@media print {
-  main { max-width: none; padding: 0; }
-  .controls, nav, th button::after { display: none; }
-  .scroll, .explorer > .scroll, pre { overflow: visible; max-height: none; border: 0; }
-  th { position: static; }
-  th, td { padding: 2px 5px; font-size: .68rem; white-space: normal; overflow-wrap: break-word; }
-  td.number, .state { white-space: nowrap; }
-  .searched td, td.wide div { min-width: 0; }
-  .small { grid-template-columns: 1fr 1fr; }
-  .figure { min-width: 0 !important; }
-  .figure, tr, .best { break-inside: avoid; }
-  h2, h3, h4, .quiet { break-after: avoid; }
-}
-body.printing main { width: 180mm; padding: 0; }
-body.printing .small { grid-template-columns: 1fr 1fr; }
-body.printing .figure { min-width: 0 !important; }
-</style>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-$body
-</main>
-<script>$plotly</script>
-<script type="application/json" id="figures">$figures</script>
-<script>
 "use strict";
 const FONT = {family: "system-ui, sans-serif", size: 13, color: "#1b1f24"};
 const AXIS = {automargin: true, zeroline: false, gridcolor: "#e6e9ec", linecolor: "#8a8f98", showline: true, ticks: "outside", tickcolor: "#8a8f98"};
@@ -175,7 +95,7 @@ document.querySelectorAll("table.sortable").forEach(makeSortable);
 document.querySelectorAll(".explorer").forEach(makeFilterable);
 const specs = JSON.parse(document.getElementById("figures").textContent);
 const places = [...document.querySelectorAll("[data-figure]")];
-// One figure a task, so that the page answers while hundreds of lines are drawn.
+// One figure a task, so that the page responds while hundreds of lines are drawn.
 window.drawn = places.reduce(
   (before, place) => before.then(() => new Promise(resolve => setTimeout(resolve)))
     .then(() => draw(place, specs[place.dataset.figure])),
@@ -193,6 +113,3 @@ addEventListener("beforeprint", () => {
   fit(true);
 });
 addEventListener("afterprint", () => fit(false));
-</script>
-</body>
-</html>
