@@ -792,7 +792,6 @@ def test_a_worker_loads_a_submission_where_much_is_missing(system):
     code = f"""
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from autograde.sandbox.start import Isolation, best_isolation
-from grading import NOT_FAST
 from workers import converse, time_out
 assert best_isolation() is Isolation.NONE
 usage = converse(Isolation.NONE)

@@ -32,7 +32,7 @@ def converse(kind: Isolation) -> Usage:
         try:
             session.request("load", {"module": "classification_models"})
             question = {"module": "classification_models", "names": ["CNNModel"]}
-            found = session.request("members", question).value
+            found = session.request("members", question).result(dict[str, tuple[str, list[str]]])
             usage = session.worker.usage
         finally:
             session.end()
