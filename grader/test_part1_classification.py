@@ -124,14 +124,12 @@ def class_option(num_classes: int) -> dict[str, int]:
 
 @graded("1.11")
 def test_mlp_after_100_steps(student, data, schedule, target, unless_fast):
-    score = lambda: accuracy_after_training(student, data, schedule, "MLPModel")  # noqa: E731
-    schedule.best_of(student.session, target, score)
+    schedule.best_of(accuracy_after_training, student, data, "MLPModel", target)
 
 
 @graded("1.12")
 def test_cnn_after_100_steps(student, data, schedule, target, unless_fast):
-    score = lambda: accuracy_after_training(student, data, schedule, "CNNModel")  # noqa: E731
-    schedule.best_of(student.session, target, score)
+    schedule.best_of(accuracy_after_training, student, data, "CNNModel", target)
 
 
 @pytest.fixture(scope="module")
