@@ -24,8 +24,8 @@ def number(points: float) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """A page from a template of autograde/templates or autograde/course/templates, with the style
-    sheet of all pages."""
+    """A page from a template of autograde/templates or autograde/course/templates, in the style
+    of all pages."""
     folders = [HERE / "templates", HERE / "course" / "templates", REPO / "pathlab" / "templates"]
     environment = Environment(
         loader=FileSystemLoader(folders),

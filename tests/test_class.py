@@ -12,7 +12,10 @@ import pytest
 from conftest import REPO, assert_user_error, environment, hear_ctrl_c
 from course import ASSIGNMENT, HOSTILE, WAIT, command, raising, read_page, run, table, zipped
 
+from autograde.course.command import main
 from autograde.course.roster import find_students
+from autograde.sandbox.start import Isolation
+from pathlab.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,24 @@ def test_only_what_changed_or_was_damaged_is_graded_again(graded, tmp_path):
     again = {name for name, when in times().items() if when != before[name]}
     assert again == {"empty", "<b>hostile", "lovelace_12345_assignment"}
     assert {row["score"] for row in table(out).values()} == {"0"}
+
+
+def test_other_options_are_refused(graded, tmp_path):
+    source, out = graded[0], tmp_path / "out"
+    shutil.copytree(graded[1], out)
+    before = (out / "gradebook.csv").read_bytes()
+    assert_user_error(
+        run("class", source, "--out", out), "fast was True, is False", "another --out"
+    )
+    assert (out / "gradebook.csv").read_bytes() == before
+
+
+def test_a_class_is_not_graded_where_no_isolation_works(monkeypatch, tmp_path):
+    source = raising(tmp_path / "submissions" / "a", "x").parent
+    monkeypatch.setattr("autograde.course.command.best_isolation", lambda: Isolation.NONE)
+    with pytest.raises(UserError, match="add --isolation none"):
+        main(ASSIGNMENT, ["class", str(source), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
 
 
 def processes(word: str) -> list[str]:

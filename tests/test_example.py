@@ -168,6 +168,17 @@ def test_the_gradescope_zip_grades_anywhere(tmp_path):
     assert (done.returncode, results["score"]) == (0, 10)
 
 
+def test_what_was_graded_without_isolation_says_so(tmp_path):
+    source, out = tmp_path / "submissions", tmp_path / "out"
+    (source / "ada").mkdir(parents=True)
+    shutil.copy(REPO / EXAMPLE / MODULE, source / "ada")
+    flags = ("class", source, "--out", out, "--isolation", "none")
+    done = run(REPO, sys.executable, "-m", "examples.linear_regression", *flags)
+    assert done.returncode == 0, done.stderr
+    for name in ("gradebook.csv", "report.html", "results/ada.html", "results/ada.json"):
+        assert "graded without isolation" in (out / name).read_text()
+
+
 # ---- the guide
 
 

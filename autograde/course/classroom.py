@@ -65,22 +65,6 @@ class Grading:
     threads: int
     limit: float
 
-    def command(self, source: Path, work: Path) -> list[str]:
-        """The grading of the submission `source` as a command; its results go to `work`."""
-        root = self.assignment.root
-        flags = [
-            f"--{name}" if value is True else f"--{name}={value}"
-            for name, value in self.options.items()
-            if value
-        ]
-        return [
-            *([sys.executable, "-c", LAUNCH] if os.name == "posix" else [sys.executable]),
-            *("-m", "pytest", "-c", str(root / "pyproject.toml"), "--rootdir", str(root)),
-            *(str(self.assignment.folder), f"--submission={source}"),
-            *(f"--results={work / 'results.json'}", f"--report={work / 'report.html'}"),
-            *(*flags, f"--threads={self.threads}", "-q", "-p", "no:cacheprovider"),
-        ]
-
 
 def grade(grading: Grading, student: Student, work_folder: Path) -> None:
     """Grade one submission, from its digest to its record.
@@ -92,7 +76,14 @@ def grade(grading: Grading, student: Student, work_folder: Path) -> None:
     with contextlib.suppress(FileNotFoundError):  # the command has ended before this began
         work.mkdir()
         try:
-            _grade(grading, student, work)
+            began = time.monotonic()
+            submission, problem = submission_digest(student.source, grading.assignment)
+            code = _run(grading, student, work)
+            if work.exists():
+                record: dict[str, Any] = {"submission": submission, "options": grading.options}
+                record["status"], record["note"] = _judge(grading, student, code, problem)
+                record["seconds"] = round(time.monotonic() - began, 1)
+                _hand_over(grading, student, record, work)
         except (OSError, UserError):
             if work_folder.exists():
                 raise
@@ -100,40 +91,19 @@ def grade(grading: Grading, student: Student, work_folder: Path) -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _grade(grading: Grading, student: Student, work: Path) -> None:
-    submission, problem = submission_digest(student.source, grading.assignment)
-    began = time.monotonic()
-    code = _run(grading.command(student.source, work), grading, work)
-    if not work.exists():
-        return
-    status, notes = GRADED, []
-    if problem:
-        status, notes = UNREADABLE, [f"cannot be graded: {problem}"]
-    if code is None:
-        status = FAILED
-        notes = [f"the whole grading took longer than {grading.limit:g} seconds"]
-    elif code not in (0, 1):  # pytest: all tests passed, some failed
-        status = FAILED
-        notes = [f"the grader ended with exit code {code}; see logs/{student.stem}.txt"]
-    if grading.options.get("isolation") == "none":
-        notes.append("graded without isolation")
-    record = {
-        "submission": submission,
-        "options": grading.options,
-        "status": status,
-        "seconds": round(time.monotonic() - began, 1),
-        "note": "; ".join(notes),
-    }
-    _hand_over(grading, student, record, work)
-
-
-def _run(command: list[str], grading: Grading, work: Path) -> int | None:
+def _run(grading: Grading, student: Student, work: Path) -> int | None:
     """The exit code of a grading; None for one that is ended, at the limit or with `work`."""
-    deadline = time.monotonic() + grading.limit
+    root, deadline = grading.assignment.root, time.monotonic() + grading.limit
+    pytest = ["-m", "pytest", "-c", str(root / "pyproject.toml"), "--rootdir", str(root)]
+    pytest += [str(grading.assignment.folder), f"--submission={student.source}"]
+    pytest += [f"--results={work / 'results.json'}", f"--report={work / 'report.html'}"]
+    for name, value in grading.options.items():
+        pytest += [f"--{name}" if value is True else f"--{name}={value}"] if value else []
+    pytest += [f"--threads={grading.threads}", "-q", "-p", "no:cacheprovider"]
     with open(work / "log.txt", "wb") as output:
         process = subprocess.Popen(
-            command,
-            cwd=grading.assignment.root,
+            [sys.executable, "-c", LAUNCH, *pytest],
+            cwd=root,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -152,15 +122,23 @@ def _run(command: list[str], grading: Grading, work: Path) -> int | None:
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """Ask pytest to clean up and end, then end its whole process group."""
     if process.poll() is None:
-        process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(END_SECONDS)
     if process.poll() is None:
-        if os.name == "posix":
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _judge(grading: Grading, student: Student, code: int | None, problem: str) -> tuple[str, str]:
+    """(status, note) of a grading that ended with this exit code."""
+    if code is None:
+        return FAILED, f"the whole grading took longer than {grading.limit:g} seconds"
+    if code not in (0, 1):  # pytest: all tests passed, some failed
+        return FAILED, f"the grader ended with exit code {code}; see logs/{student.stem}.txt"
+    if problem:
+        return UNREADABLE, f"cannot be graded: {problem}"
+    return GRADED, "graded without isolation" if grading.options.get("isolation") == "none" else ""
 
 
 def _hand_over(grading: Grading, student: Student, record: dict[str, Any], work: Path) -> None:
@@ -229,7 +207,7 @@ class Classroom:
                 self.rows[student.stem] = found[0]
             else:
                 self.waiting.append(student)
-        for folder in ("results", "records", "logs", "work"):
+        for folder in ("results", "records", "logs"):
             make_folder(self.out / folder)
         self.write()
 
@@ -256,7 +234,8 @@ class Classroom:
                 for future in bar:
                     self._read_result(futures[future], future.exception())
                     check_interrupt()
-                    bar.set_postfix(failed_to_grade=self.count(FAILED))
+                    failed = sum(row.status == FAILED for row in self.rows.values())
+                    bar.set_postfix(failed_to_grade=failed)
             except BaseException:
                 shutil.rmtree(work, ignore_errors=True)  # every grading sees it, wherever it runs
                 engine.shutdown(wait=True, cancel_futures=True)
@@ -279,10 +258,6 @@ class Classroom:
             yield work
         finally:
             shutil.rmtree(self.out / "work", ignore_errors=True)
-
-    def count(self, status: str) -> int:
-        """How many students have this status."""
-        return sum(row.status == status for row in self.rows.values())
 
     def write(self) -> None:
         """Write gradebook.csv and report.html."""

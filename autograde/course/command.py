@@ -6,10 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autograde.assignment import Assignment
+from autograde.course.classroom import Classroom, Grading
+from autograde.course.gradebook import FAILED
+from autograde.course.gradescope import write_autograder
+from autograde.course.handout import write_handout
+from autograde.course.roster import find_students
 from autograde.sandbox.start import Isolation, best_isolation
 from pathlab.arguments import int_from_two, positive_int
 from pathlab.engines import add_engine_flags, cores, open_engine, slurm_options
 from pathlab.errors import UserError
+from pathlab.files import locked, make_folder
+
+DEFAULT = "(default: %(default)s)"
 
 
 def build_parser(assignment: Assignment) -> argparse.ArgumentParser:
@@ -28,87 +36,58 @@ def build_parser(assignment: Assignment) -> argparse.ArgumentParser:
     add_command("points", "print the tests and their points as a Markdown table")
     handout = add_command("handout", "write the folder that students get: all but the solutions")
     handout.add_argument("folder", metavar="DIR", type=Path, help="new, or empty")
-    many = add_command(
-        "class",
-        "grade a folder of submissions; the same command again goes on where it was stopped",
-    )
+    goes_on = "the same command again goes on where it was stopped"
+    many = add_command("class", f"grade a folder of submissions; {goes_on}")
     _add_class_flags(many, assignment)
     zipped = add_command("gradescope", "write the autograder zip that Gradescope takes")
     zipped.add_argument("file", metavar="FILE.zip", type=Path)
-    zipped.add_argument(
-        "--minutes",
-        type=int_from_two,
-        default=assignment.gradescope.minutes,
-        help="what the assignment's settings on Gradescope allow a submission (default: "
-        "%(default)s)",
-    )
+    minutes, about = assignment.gradescope.minutes, "minutes that Gradescope allows a submission"
+    zipped.add_argument("--minutes", type=int_from_two, default=minutes, help=f"{about} {DEFAULT}")
     for command in (many, zipped):
         command.add_argument(
             "--isolation",
             choices=[kind.value for kind in Isolation],
-            help="how submissions are isolated (default: the strongest way that works there); "
-            "`none` runs them with all rights of the grader, for code that you trust",
+            help="how submissions are kept apart (default: the strongest way that works there); "
+            "with `none` they run with all rights of the grader",
         )
     return parser
 
 
 def _add_class_flags(parser: argparse.ArgumentParser, assignment: Assignment) -> None:
-    add = parser.add_argument
+    add, threads = parser.add_argument, assignment.limits.threads
     add("submissions", type=Path, help="a folder with a folder or a zip for each student")
     add("--out", type=Path, required=True, help="where gradebook.csv and report.html are written")
     add("--jobs", type=positive_int, help="gradings at a time (default: half of the cores)")
     add_engine_flags(parser)
     add("--fast", action="store_true", help="leave the trainings out (no points)")
     if assignment.open_data:
-        add(
-            "--dataset",
-            default=assignment.dataset,
-            help=f"the data that `pytest {assignment.name}` grades with (default: %(default)s)",
-        )
-    add(
-        "--threads",
-        type=positive_int,
-        # As pytest has it: a student sees the same at home.
-        default=assignment.limits.threads,
-        help="threads of each grading (default: %(default)s)",
-    )
-    add(
-        "--limit",
-        type=positive_int,
-        default=3600,
-        metavar="SECONDS",
-        help="after which a whole grading is stopped (default: %(default)s)",
-    )
+        about = f"what private images are made of, as for `pytest {assignment.name}` {DEFAULT}"
+        add("--dataset", default=assignment.dataset, help=about)
+    about = f"threads of each grading {DEFAULT}"  # as a student has them at home
+    add("--threads", type=positive_int, default=threads, help=about)
+    about = f"seconds after which a whole grading is stopped {DEFAULT}"
+    add("--limit", type=positive_int, default=3600, metavar="SECONDS", help=about)
 
 
 def main(assignment: Assignment, argv: Sequence[str] | None = None) -> int:
     """Run the command line argv, sys.argv without one; the exit code. Raises UserError."""
     args = build_parser(assignment).parse_args(argv)
+    if args.command == "class":
+        return _grade_class(assignment, args)
     if args.command == "points":
         print(assignment.points_table())
     elif args.command == "handout":
-        from autograde.course.handout import write_handout
-
         blanks = write_handout(assignment, args.folder)
-        pytest = f"pytest {assignment.name}"
-        print(f"{args.folder}: {blanks} blanks to fill in. `{pytest} --fast` there gives 0 points.")
-    elif args.command == "gradescope":
-        from autograde.course.gradescope import write_autograder
-
+        grading = f"`pytest {assignment.name} --fast`"
+        print(f"{args.folder}: {blanks} blanks to fill in. {grading} there gives 0 points.")
+    else:
         options = [f"--isolation={args.isolation}"] if args.isolation else []
         write_autograder(assignment, args.file, args.minutes, options)
         print(f"{args.file}: upload it as the autograder, and set its limit to {args.minutes} min.")
-    else:
-        return _grade_class(assignment, args)
     return 0
 
 
 def _grade_class(assignment: Assignment, args: argparse.Namespace) -> int:
-    from autograde.course.classroom import Classroom, Grading
-    from autograde.course.gradebook import FAILED
-    from autograde.course.roster import find_students
-    from pathlab.files import locked, make_folder
-
     source, out = args.submissions.resolve(), args.out.resolve()
     if out.is_relative_to(source) or source.is_relative_to(out):
         raise UserError(
@@ -154,14 +133,13 @@ def _options(assignment: Assignment, args: argparse.Namespace) -> dict[str, str 
     """What pytest is told. Tries it first: else every grading would fail."""
     if args.isolation is None and best_isolation() is Isolation.NONE:
         raise UserError(
-            "submissions cannot be isolated on this machine: neither bubblewrap nor Landlock works "
-            "here. Install bubblewrap, or, if you trust this code with all your rights, add "
-            "--isolation none."
+            "no isolation works on this machine, so submissions would run with all your rights. "
+            "Install bubblewrap, or, for code that you trust, add --isolation none."
         )
     options: dict[str, str | bool] = {"fast": args.fast, "isolation": args.isolation or ""}
     if assignment.open_data:
-        archive = Path(args.dataset)
-        # Gradings run in the repository, where a relative path would be another file.
-        options["dataset"] = str(archive.resolve()) if archive.is_file() else args.dataset
-        assignment.open_data(str(options["dataset"]))
+        # Gradings run in the repository, where a relative path would be another.
+        path = Path(args.dataset)
+        options["dataset"] = dataset = str(path.resolve()) if path.is_file() else args.dataset
+        assignment.open_data(dataset)
     return options

@@ -7,11 +7,10 @@ import statistics
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from autograde.assignment import Assignment
+from autograde.assignment import Assignment, GradedTest
 from autograde.report import number, render
-from autograde.results import Results, Verdict, in_order
+from autograde.results import Results, Verdict
 
 # UNREADABLE: the submission itself cannot be graded, 0 points. FAILED: the grading went wrong.
 GRADED, UNREADABLE, FAILED, WAITING = "graded", "unreadable", "failed to grade", "waiting"
@@ -44,27 +43,6 @@ class Row:
         return number(verdict.score) if verdict else ""
 
 
-class Scores(NamedTuple):
-    """The class's scores in figures. counts: students for each `width` points, from 0."""
-
-    most: float
-    mean: float
-    median: float
-    lowest: float
-    highest: float
-    width: int
-    counts: list[int]
-
-
-class TestSummary(NamedTuple):
-    """How a class did in one test. causes: (why points were lost, how often), frequent first."""
-
-    number: str
-    title: str
-    states: Counter[str]
-    causes: list[tuple[str, int]]
-
-
 def gradebook(assignment: Assignment, rows: list[Row]) -> str:
     """CSV with a row for each student; points are empty where nothing was graded.
 
@@ -93,44 +71,40 @@ def overview(assignment: Assignment, rows: list[Row]) -> str:
     """The page of a class, finished or not."""
     counts = Counter(row.status for row in rows)
     graded = [row.results for row in rows if row.results and row.results.verdicts]
+    scores, most = [results.score for results in graded], assignment.points
     return render(
         "class.html",
         rows=rows,
         statuses=[f"{counts[s]} {s}" for s in (GRADED, UNREADABLE, FAILED, WAITING) if counts[s]],
         parts=[part.name for part in assignment.parts.values()],
-        scores=summarize_scores([results.score for results in graded], assignment.points),
-        tests=summarize_tests(graded),
+        scores=scores,
+        mean=statistics.mean(scores or [0]),
+        median=statistics.median(scores or [0]),
+        most=most,
+        histogram=histogram(scores, most),
+        tests=[summarize_test(graded, test) for test in assignment.tests.values() if graded],
     )
 
 
-def summarize_scores(scores: list[float], most: float) -> Scores | None:
-    """The figures above the histogram and its bars; None without scores.
-
-    most: the points that can be had. The last bar holds full points too.
-    """
-    if not scores:
-        return None
+def histogram(scores: list[float], most: float) -> tuple[int, list[int]]:
+    """(points to a bar, students in each bar from 0 to `most`). The last holds full points too."""
     width = max(1, math.ceil(most / BARS))
     bars = max(1, math.ceil(most / width))
-    found = Counter(min(bars - 1, int(score // width)) for score in scores)
-    mean, median = statistics.mean(scores), statistics.median(scores)
-    counts = [found[bar] for bar in range(bars)]
-    return Scores(most, mean, median, min(scores), max(scores), width, counts)
+    counts = Counter(min(bars - 1, int(score // width)) for score in scores)
+    return width, [counts[bar] for bar in range(bars)]
 
 
-def summarize_tests(graded: list[Results]) -> list[TestSummary]:
-    """For each test how many passed, and what cost the others their points."""
-    verdicts: dict[str, list[Verdict]] = {}
-    for results in graded:
-        for verdict in results.verdicts.values():
-            verdicts.setdefault(verdict.number, []).append(verdict)
-    summaries = []
-    for test in sorted(verdicts, key=in_order):
-        states = Counter(verdict.state for verdict in verdicts[test])
-        lost = [verdict for verdict in verdicts[test] if verdict.state in ("partly", "lost")]
-        causes = Counter(map(cause_of, lost)).most_common(CAUSES)
-        summaries.append(TestSummary(test, verdicts[test][0].title, states, causes))
-    return summaries
+def summarize_test(graded: list[Results], test: GradedTest) -> dict[str, object]:
+    """How a class did in one test: how many verdicts there are of each state, and the most frequent
+    causes of lost points as (cause, times)."""
+    found = [r.verdicts[test.number] for r in graded if test.number in r.verdicts]
+    causes = Counter(cause_of(verdict) for verdict in found if verdict.state in ("partly", "lost"))
+    return {
+        "number": test.number,
+        "title": test.title,
+        "states": Counter(verdict.state for verdict in found),
+        "causes": causes.most_common(CAUSES),
+    }
 
 
 def cause_of(verdict: Verdict) -> str:
