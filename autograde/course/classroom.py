@@ -30,7 +30,7 @@ from typing import Any
 from tqdm import tqdm
 
 from autograde.assignment import Assignment
-from autograde.course.gradebook import FAILED, GRADED, UNREADABLE, WAITING, Row, gradebook, overview
+from autograde.course.gradebook import FAILED, GRADED, UNREADABLE, Row, gradebook, overview
 from autograde.course.roster import Student, submission_digest
 from autograde.report import write_page
 from autograde.results import Results, plain
@@ -176,7 +176,7 @@ def read_row(grading: Grading, student: Student) -> tuple[Row, dict[str, Any]] |
                 return None
         results = Results.read(out / "results" / f"{student.stem}.json", grading.assignment)
         status, seconds, note = str(record["status"]), float(record["seconds"]), record["note"]
-        row = Row(student.id, student.stem, status, seconds, plain(note), results)
+        row = Row(student, status, seconds, plain(note), results)
         return row, {**record, "options": dict(record["options"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -199,7 +199,7 @@ class Classroom:
 
     def __init__(self, grading: Grading, students: list[Student]):
         self.grading, self.out = grading, grading.out
-        self.rows = {s.stem: Row(s.id, s.stem, WAITING, 0.0, "", None) for s in students}
+        self.rows = {student.stem: Row(student) for student in students}
         self.waiting = []
         for student in students:
             found = read_row(self.grading, student)
@@ -244,8 +244,7 @@ class Classroom:
     def _read_result(self, student: Student, error: BaseException | None) -> None:
         found = None if error else read_row(self.grading, student)
         note = plain(str(error) if error else "no result was left", 300)
-        failed = Row(student.id, student.stem, FAILED, 0.0, note, None)
-        self.rows[student.stem] = found[0] if found else failed
+        self.rows[student.stem] = found[0] if found else Row(student, FAILED, note=note)
         self.write()
 
     @contextlib.contextmanager
