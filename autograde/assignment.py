@@ -116,7 +116,7 @@ class Assignment:
     """What assignment.toml and causes.toml say, and what opens the data that --dataset names.
 
     folder: where that file and the graded tests lie; solution: the folder of the modules with the
-    reference solution; operations: the file, beside assignment.toml, of what the worker can be
+    reference solution; operations: the files, beside assignment.toml, of what the worker can be
     asked to do; checkpoints: a pattern for the names of other files of a submission that are
     graded; dataset: the default of --dataset, "" for a course without data; settings: the course's
     own sections, such as [trainings], as they are.
@@ -126,7 +126,7 @@ class Assignment:
     title: str
     modules: tuple[str, ...]
     solution: Path
-    operations: Path
+    operations: tuple[Path, ...]
     parts: dict[str, Part]
     tests: dict[str, GradedTest]
     checkpoints: str
@@ -184,6 +184,8 @@ def read_assignment(file: Path, open_data: Callable[[str], Data] | None = None) 
     UserError that names what is wrong in a file.
     """
     values, folder = read_toml(file), file.resolve().parent
+    operations = values.pop("operations", "operations.py")
+    operations = [operations] if isinstance(operations, str) else operations
     causes = [folder / "causes.toml", Path(__file__).with_name("causes.toml")]
     try:
         assignment = Assignment(
@@ -191,7 +193,7 @@ def read_assignment(file: Path, open_data: Callable[[str], Data] | None = None) 
             title=values.pop("title"),
             modules=tuple(values.pop("modules")),
             solution=(folder / values.pop("solution", "..")).resolve(),
-            operations=folder / values.pop("operations"),
+            operations=tuple(folder / name for name in operations),
             parts={key: Part(key, **part) for key, part in values.pop("parts").items()},
             tests={number: _test(number, test) for number, test in values.pop("tests").items()},
             checkpoints=values.pop("checkpoints", ""),

@@ -5,7 +5,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,15 +38,16 @@ class WorkerEnded(Exception):
 class Session:
     """One worker with one submission. After a WorkerEnded, the next request starts a new worker.
 
-    submission: a copy by copy_submission; operations: the course's operations.py. seconds: what the
-    submission's code may take in all requests together. patience: a factor on the limits of time of
+    submission: a copy by copy_submission; operations: the course's files of operations, which the
+    worker imports in this order. seconds: what the submission's code may take in all requests
+    together. patience: a factor on the limits of time of
     every request; tests make it small.
     """
 
     def __init__(
         self,
         submission: Path,
-        operations: Path,
+        operations: Sequence[Path],
         isolation: Isolation,
         limits: Limits,
         threads: int,
@@ -62,7 +63,8 @@ class Session:
         self.peak_bytes = 0
         self.tools = submission.parent / "tools"  # what enters the sandbox beside the submission
         self.tools.mkdir()
-        for file in (*(UNTRUSTED / name for name in WORKER_FILES), operations):
+        self.operations = [file.stem for file in operations]
+        for file in (*(UNTRUSTED / name for name in WORKER_FILES), *operations):
             shutil.copyfile(file, self.tools / file.name)
         for path in (self.tools, *self.tools.iterdir()):
             path.chmod(0o755 if path.is_dir() else 0o644)  # the worker may be another user
@@ -174,9 +176,9 @@ class Session:
         if self.worker is None or self.worker.poll() is not None:
             self.end()
             paths = (str(self.tools), str(self.submission))
-            arguments = (str(self.tools / "worker.py"), str(self.threads), str(self.submission))
+            worker, threads = str(self.tools / "worker.py"), str(self.threads)
             self.worker = start(
-                [sys.executable, "-I", *arguments],
+                [sys.executable, "-I", worker, threads, str(self.submission), *self.operations],
                 read_only={path: path for path in paths} | interpreter(),
                 limits=self.limits,
                 isolation=self.isolation,

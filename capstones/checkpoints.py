@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pathlab.errors import UserError
-from pathlab.files import write_torch
+from pathlab.training.checkpoint import write_torch
 
 
 def best_path(run: Path, name: str) -> Path:

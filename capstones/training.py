@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, WeightedRandomS
 
 from capstones.checkpoints import best_path, save_best
 from pathlab.errors import UserError
-from pathlab.files import make_folder, write_atomically, write_torch
+from pathlab.files import make_folder, write_atomically
+from pathlab.training.checkpoint import write_torch
 
 # Between a student and the results stand no tips, and no advice on settings that are on purpose.
 for _library in ("lightning.pytorch", "lightning.fabric"):

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -59,15 +58,6 @@ def write_atomically(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON, atomically. Raises UserError as write_atomically does."""
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_torch(path: Path, value: object) -> None:
-    """Write a value as torch.save does, atomically. Raises UserError as write_atomically does."""
-    import torch  # here, since the grader and the dispatcher write files too and do without it
-
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    write_atomically(path, buffer.getvalue())
 
 
 @contextlib.contextmanager

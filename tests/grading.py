@@ -39,7 +39,7 @@ INSIDE = {
     "DATA_MODULE": "pathlab.data.tissue",
     # Beside the submission's copy, which is sys.argv[2] of a worker.
     "TOOLS": "tools",
-    "WORKER_FILES": "worker.py protocol.py registry.py operations.py",
+    "WORKER_FILES": "worker.py protocol.py registry.py operations.py training_operations.py",
     "CHECKPOINTS": "checkpoints",
     # Inside of the worker.
     "PROTOCOL": 'sys.modules["protocol"]',  # reads and writes messages

@@ -13,7 +13,6 @@ from conftest import REPO, environment
 from autograde.assignment import read_assignment
 from autograde.report import page
 from autograde.results import Results, Verdict
-from grader.course import load_assignment
 from pathlab.errors import UserError
 
 pytestmark = pytest.mark.quick
@@ -188,9 +187,3 @@ def test_without_isolation_only_the_own_repository_is_graded_unasked(copy):
         value = json.loads(results.read_text())
         assert value["extra_data"]["isolation"] == "none"
         assert "without isolation" in value["output"] and "without isolation" in done.stdout
-
-
-def test_the_numbers_of_the_course_are_read():
-    assignment = load_assignment()
-    assert [part.points for part in assignment.parts.values()] == [25, 25, 10]
-    assert assignment.points == 60 and assignment.name == "grader"

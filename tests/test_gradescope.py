@@ -60,7 +60,7 @@ def test_run_autograder_grades_and_leaves_a_result_whatever_happens(autograder, 
         return json.loads(results.read_text())
 
     value = start(sys.executable)
-    assert value["score"] == 0 and len(value["tests"]) == 30
+    assert value["score"] == 0 and len(value["tests"]) == len(ASSIGNMENT.tests)
     assert any("not written yet" in test["output"] for test in value["tests"])
     results.write_text('{"score": 60, "tests": []}')  # of another submission
     value = start("/nowhere/python")

@@ -1,11 +1,11 @@
 """The process that meets a submission's code. It runs inside the sandbox.
 
-python -I worker.py THREADS SUBMISSION
+python -I worker.py THREADS SUBMISSION OPERATIONS...
 
 Reads requests from standard input and returns results on standard output (protocol.py). Nothing
 that it returns is believed by the trusted side; it only carries arrays to and fro. The submission
-prints to standard error. What can be requested is the course's: operations.py, which lies beside
-this file in the sandbox and fills registry.OPERATIONS.
+prints to standard error. What can be requested is the course's: its modules OPERATIONS, which lie
+beside this file in the sandbox and fill registry.OPERATIONS.
 """
 
 import os
@@ -33,8 +33,8 @@ os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 os.dup2(2, 1)
 os.environ["OMP_NUM_THREADS"] = sys.argv[1]
 
-if not TYPE_CHECKING:
-    import operations  # noqa: F401  fills the registry
+for _module in sys.argv[3:]:
+    __import__(_module)  # fills the registry
 
 
 def failure(error: BaseException) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Models so small that NumPy can train them too, as grader/operations.py has them as Probe."""
+"""Models so small that NumPy can train them too, as training_operations.py has them as Probe."""
 
 import numpy as np
 

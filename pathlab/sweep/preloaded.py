@@ -4,10 +4,11 @@ import gc
 import os
 import weakref
 
-SERVER = os.getpid()
 os.setsid()  # Ctrl-C in a terminal is for the dispatcher alone
 
-import pathlab.sweep.scripts  # noqa: E402, F401
+from pathlab.sweep import scripts  # noqa: E402
+
+scripts.server_pid = os.getpid()
 
 # isort: split
 import torch  # noqa: E402

@@ -37,6 +37,7 @@ STUDY, TABLE, TRIALS = "study.log", "results.csv", "trials"
 STOP_SECONDS = 10  # that running trials are given to end
 POLL_SECONDS = 0.5  # between two looks at the running trials' epochs
 SHOW_SECONDS = 1.0  # between two changes of the progress bar's text
+LOG_SECONDS = 30.0  # the same in a log file, which gets two lines a minute
 
 Row = dict[str, Any]  # trial.json's content
 
@@ -215,18 +216,18 @@ class Sweep:
 
     def _progress(self) -> tqdm:
         done = sum(row["state"] != FAILED for row in self.rows.values())
-        seen = sys.stderr.isatty()
         return tqdm(
             total=self.total,
             initial=done,
             unit="trial",
             dynamic_ncols=True,
             smoothing=0.1,
-            mininterval=0.2 if seen else 30,  # a log file gets two lines a minute
+            mininterval=0.2 if sys.stderr.isatty() else LOG_SECONDS,
         )
 
     def _show(self) -> None:
-        if time.monotonic() - self.shown < SHOW_SECONDS:
+        pause = SHOW_SECONDS if sys.stderr.isatty() else LOG_SECONDS
+        if self.shown and time.monotonic() - self.shown < pause:
             return
         self.shown = time.monotonic()
         states = Counter(row["state"] for row in self.rows.values())

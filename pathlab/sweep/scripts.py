@@ -31,6 +31,7 @@ HAS_FORK = "forkserver" in multiprocessing.get_all_start_methods()
 POLL_SECONDS = 0.2  # how often a running script is asked whether it should stop
 KILLED = 137  # exit code of a process that SIGKILL has ended, as shells report it
 PR_SET_PDEATHSIG = 1  # prctl(2)
+server_pid = 0  # of the fork server, which preloaded.py fills in
 
 _context: Any = multiprocessing.get_context("forkserver" if HAS_FORK else "spawn")
 _prepared = threading.Event()
@@ -150,12 +151,10 @@ def _become(script: Script) -> None:
 
 def _end_with_server() -> None:
     """Leave the server's process group, but end when it ends."""
-    from pathlab.sweep.preloaded import SERVER
-
     os.setpgid(0, 0)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != SERVER:
+    if os.getppid() != server_pid:
         os._exit(KILLED)
 
 

@@ -1,6 +1,7 @@
 """What a training leaves on the disk: its whole state (last.pt), its weights (best.safetensors)."""
 
 import contextlib
+import io
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -12,13 +13,20 @@ import torch
 from torch import nn
 
 from pathlab.errors import UserError
-from pathlab.files import write_atomically, write_torch
+from pathlab.files import write_atomically
 
 # What reading a damaged file can raise.
 _UNREADABLE = (
     *(OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError, AttributeError),
     *(zipfile.BadZipFile, pickle.UnpicklingError, safetensors.SafetensorError),
 )
+
+
+def write_torch(path: Path, value: object) -> None:
+    """Write a value as torch.save does, atomically. Raises UserError as write_atomically does."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    write_atomically(path, buffer.getvalue())
 
 
 def save_state(path: Path, model: str, parts: dict[str, Any], rest: dict) -> None:
