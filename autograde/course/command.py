@@ -116,8 +116,7 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace) -> int:
                 options=slurm_options(args.slurm),
             )
             try:
-                with engine:
-                    room.run(engine)
+                room.run(engine)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("The same command again goes on from here.") from None
     failed = [row for row in room.rows.values() if row.status == FAILED]
