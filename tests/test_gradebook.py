@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import REPO
 from course import ASSIGNMENT, HOSTILE, raising, read_page
 
@@ -14,6 +15,8 @@ from autograde.course.gradebook import GRADED, Row, gradebook, overview
 from autograde.course.roster import Student
 from autograde.report import page
 from autograde.results import Results, Verdict
+
+pytestmark = pytest.mark.quick
 
 
 def test_a_page_says_everything_and_runs_nothing_of_a_submission():
