@@ -131,20 +131,17 @@ def iou_after_training(student: Student, data, schedule: Schedule, name: str) ->
 
 @graded("2.13")
 def test_mlp_after_100_steps(student, data, schedule, target, unless_fast):
-    score = lambda: iou_after_training(student, data, schedule, "MLPSegmentation")  # noqa: E731
-    schedule.best_of(student.session, target, score)
+    schedule.best_of(iou_after_training, student, data, "MLPSegmentation", target)
 
 
 @graded("2.14")
 def test_cnn_after_100_steps(student, data, schedule, target, unless_fast):
-    score = lambda: iou_after_training(student, data, schedule, "CNNSegmentation")  # noqa: E731
-    schedule.best_of(student.session, target, score)
+    schedule.best_of(iou_after_training, student, data, "CNNSegmentation", target)
 
 
 @graded("2.15")
 def test_unet_after_100_steps(student, data, schedule, target, unless_fast):
-    score = lambda: iou_after_training(student, data, schedule, "TinyUNet")  # noqa: E731
-    schedule.best_of(student.session, target, score)
+    schedule.best_of(iou_after_training, student, data, "TinyUNet", target)
 
 
 @graded("2.16")

@@ -98,7 +98,7 @@ def test_a_mistake_in_the_file_is_named(old, new, words, tmp_path):
 @pytest.fixture
 def copy(tmp_path) -> Path:
     """What `pytest grader` needs."""
-    ignore = shutil.ignore_patterns("__pycache__", "data", "runs")
+    ignore = shutil.ignore_patterns("__pycache__")
     for folder in ("autograde", "grader", "pathlab", "docs"):
         shutil.copytree(REPO / folder, tmp_path / folder, ignore=ignore)
     for file in [*REPO.glob("*.py"), REPO / "pyproject.toml", REPO / "README.md"]:

@@ -1,7 +1,12 @@
 """The images of a grading: new in every call, and not to be looked up."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from conftest import REPO, environment
 
 from grader.checks.images import PrivateImages, disguised
 from pathlab.errors import UserError
@@ -94,3 +99,23 @@ def test_a_single_class_is_refused_by_name(small_arrays, tmp_path):
     np.savez(tmp_path / "one.npz", **small_arrays)
     with pytest.raises(UserError, match=r"2 to 100 classes, .*one.npz has 1"):
         PrivateImages(str(tmp_path / "one.npz"))
+
+
+def test_a_submission_is_trained_and_scored_on_another_number_of_classes(small_arrays, tmp_path):
+    for split in ("train", "val", "test"):  # three greys, which any model can learn
+        greys = 40 + 70 * small_arrays[f"{split}_labels"][:, :, None]
+        small_arrays[f"{split}_images"] = small_arrays[f"{split}_images"] // 8 + greys
+    np.savez(tmp_path / "three.npz", **small_arrays)
+    results = tmp_path / "results.json"
+    arguments = ["-q", "-p", "no:cacheprovider", f"--dataset={tmp_path / 'three.npz'}"]
+    test = "grader/test_part1_classification.py::test_mlp_after_100_steps"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", test, *arguments, f"--results={results}"],
+        cwd=REPO,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    graded = json.loads(results.read_text())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert graded["tests"][0]["status"] == "passed" and "data: three" in graded["output"]

@@ -56,7 +56,7 @@ def check_final(target: GradedTest, score: float) -> None:
     """Points for a submitted checkpoint's score on fresh images."""
     if target.fraction(score) < 1:
         raise Lost(
-            f"{target.title}, on fresh images",
+            f"{target.title} or better on fresh images",
             f"{score:.4f}",
             "train longer, with augmentation and a decaying learning rate (`--recipe best`).",
             fraction=target.fraction(score),

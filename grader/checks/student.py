@@ -82,6 +82,7 @@ class Model:
         **arguments: object,
     ) -> Reply:
         """Let a loop of the submission run over batches that are handed out one by one."""
+        self.session.request("load", {"module": self.task.training})
         arguments |= {"handle": self.handle, "module": self.task.training, "name": name}
         arguments |= {"is_mask": self.task.is_mask, "sizes": batches.sizes}
         return self.session.request(operation, arguments, seconds=seconds, batches=batches)
@@ -228,7 +229,6 @@ class Student:
     def build_probe(self, state: State, modes: bool = False) -> Model:
         """The grader's own small model with these weights, to be trained by the submission. modes:
         its output depends on training mode and on whether gradients are recorded."""
-        self.load(self.task.training)
         self.session.request("build_probe", {"handle": "probe", "modes": modes}, state)
         return Model(self.session, self.task, "probe", {})
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autograde.assignment import GradedTest
+from autograde.assignment import Data, GradedTest
 from autograde.feedback import Lost
-from autograde.student import Session
 from grader.checks import reference
 from grader.checks.averages import apart, close
 from grader.checks.causes import MISTAKES
@@ -190,21 +189,29 @@ class Schedule:
         batches = BatchServer(train=[(images[part], targets[part]) for part in parts])
         model.train_steps(batches, self.steps)
 
-    def best_of(self, session: Session, target: GradedTest, run: Callable[[], float]) -> None:
+    def best_of(
+        self,
+        train: Callable[[Student, Data, "Schedule", str], float],
+        student: Student,
+        data: Data,
+        name: str,
+        target: GradedTest,
+    ) -> None:
         """Points for the best score of so many trainings; the first that reaches the threshold
-        ends it.
+        ends it. train: one training of a new model of this name, and its score.
 
         Each has a worker of its own: nothing is left of an earlier one, and what it takes of the
         processor is bounded, from the import of the modules to the last output.
         """
         scores: list[float] = []
         for _ in range(self.count):
-            with session.fresh(self.cpu_seconds):
-                scores.append(run())
+            with student.session.fresh(self.cpu_seconds):
+                scores.append(train(student, data, self, name))
             if target.fraction(scores[-1]) == 1:
                 return
         raise Lost(
-            f"{target.title}, of batch {self.batch_size}, in one of {self.count} trainings",
+            f"{target.title} or better, in one of {self.count} trainings of {self.steps} steps "
+            f"with batches of {self.batch_size}",
             ", ".join(f"{score:.3f}" for score in scores),
             "try a larger network, batch norm, or check that the input reaches every layer.",
             fraction=target.fraction(max(scores)),
