@@ -82,6 +82,7 @@ def outputs(results: dict) -> dict[str, str]:
 # ---- the example
 
 
+@pytest.mark.quick
 def test_the_right_solution_has_full_points(tmp_path):
     results = grade(REPO, SOLUTION, tmp_path)
     assert results["score"] == 10
@@ -182,6 +183,7 @@ def test_what_was_graded_without_isolation_says_so(tmp_path):
 # ---- the guide
 
 
+@pytest.mark.quick
 def test_the_guide_prints_the_example():
     printed = dict(PRINTED.findall(GUIDE))
     files = [path for path in (REPO / "examples").rglob("*") if path.suffix in (".py", ".toml")]

@@ -12,6 +12,7 @@ from course import run
 from autograde.course.handout import remove_solutions
 
 
+@pytest.mark.quick
 def test_only_what_stands_between_the_marks_is_taken_out():
     source = "def f():\n    ### BEGIN SOLUTION\n    x = 1\n\n    ### END SOLUTION\n    return 2\n"
     stripped, count = remove_solutions(source * 2)

@@ -9,6 +9,8 @@ from course import ASSIGNMENT, raising, run
 from autograde.course.roster import find_students, submission_digest
 from pathlab.errors import UserError
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     ("names", "words"),

@@ -21,7 +21,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from typing import Any
 from tqdm import tqdm
 
 from autograde.assignment import Assignment
-from autograde.course.gradebook import FAILED, GRADED, UNREADABLE, WAITING, Row, gradebook, overview
+from autograde.course.gradebook import FAILED, GRADED, UNREADABLE, Row, gradebook, overview
 from autograde.course.roster import Student, submission_digest
 from autograde.report import write_page
 from autograde.results import Results, plain
@@ -176,7 +175,7 @@ def read_row(grading: Grading, student: Student) -> tuple[Row, dict[str, Any]] |
                 return None
         results = Results.read(out / "results" / f"{student.stem}.json", grading.assignment)
         status, seconds, note = str(record["status"]), float(record["seconds"]), record["note"]
-        row = Row(student.id, student.stem, status, seconds, plain(note), results)
+        row = Row(student, status, seconds, plain(note), results)
         return row, {**record, "options": dict(record["options"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -199,7 +198,7 @@ class Classroom:
 
     def __init__(self, grading: Grading, students: list[Student]):
         self.grading, self.out = grading, grading.out
-        self.rows = {s.stem: Row(s.id, s.stem, WAITING, 0.0, "", None) for s in students}
+        self.rows = {student.stem: Row(student) for student in students}
         self.waiting = []
         for student in students:
             found = read_row(self.grading, student)
@@ -226,38 +225,30 @@ class Classroom:
         return digest == str(record["submission"])
 
     def run(self, engine: Executor) -> None:
-        """Grade whoever waits. Ctrl-C ends the gradings that run, and comes through."""
-        with self._work_folder() as work:
-            try:
-                futures = {engine.submit(grade, self.grading, s, work): s for s in self.waiting}
-                bar = tqdm(as_completed(futures), total=len(futures), unit="student", disable=None)
-                for future in bar:
-                    self._read_result(futures[future], future.exception())
-                    check_interrupt()
-                    failed = sum(row.status == FAILED for row in self.rows.values())
-                    bar.set_postfix(failed_to_grade=failed)
-            except BaseException:
-                shutil.rmtree(work, ignore_errors=True)  # every grading sees it, wherever it runs
-                engine.shutdown(wait=True, cancel_futures=True)
-                raise
+        """Grade whoever waits, and shut the engine down. Ctrl-C ends the gradings that run, and
+        comes through."""
+        works = self.out / "work"
+        shutil.rmtree(works, ignore_errors=True)  # whatever still runs for a killed command ends
+        work = works / secrets.token_hex(4)
+        make_folder(work)
+        try:
+            futures = {engine.submit(grade, self.grading, s, work): s for s in self.waiting}
+            bar = tqdm(as_completed(futures), total=len(futures), unit="student", disable=None)
+            for future in bar:
+                self._read_result(futures[future], future.exception())
+                check_interrupt()
+                failed = sum(row.status == FAILED for row in self.rows.values())
+                bar.set_postfix(failed_to_grade=failed)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)  # every grading sees it, wherever it runs
+            engine.shutdown(wait=True, cancel_futures=True)
+            shutil.rmtree(works, ignore_errors=True)
 
     def _read_result(self, student: Student, error: BaseException | None) -> None:
         found = None if error else read_row(self.grading, student)
         note = plain(str(error) if error else "no result was left", 300)
-        failed = Row(student.id, student.stem, FAILED, 0.0, note, None)
-        self.rows[student.stem] = found[0] if found else failed
+        self.rows[student.stem] = found[0] if found else Row(student, FAILED, note=note)
         self.write()
-
-    @contextlib.contextmanager
-    def _work_folder(self) -> Iterator[Path]:
-        """This command's folder in OUT/work; whatever still runs for a killed one ends."""
-        shutil.rmtree(self.out / "work", ignore_errors=True)
-        work = self.out / "work" / secrets.token_hex(4)
-        make_folder(work)
-        try:
-            yield work
-        finally:
-            shutil.rmtree(self.out / "work", ignore_errors=True)
 
     def write(self) -> None:
         """Write gradebook.csv and report.html."""

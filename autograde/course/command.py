@@ -116,13 +116,12 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace) -> int:
                 options=slurm_options(args.slurm),
             )
             try:
-                with engine:
-                    room.run(engine)
+                room.run(engine)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("The same command again goes on from here.") from None
     failed = [row for row in room.rows.values() if row.status == FAILED]
     for row in failed:
-        print(f"{row.id} could not be graded: {row.note}", file=sys.stderr)
+        print(f"{row.student.id} could not be graded: {row.note}", file=sys.stderr)
     if failed:
         print("The same command again repeats these only.", file=sys.stderr)
     print(f"{out / 'gradebook.csv'}\n{out / 'report.html'}")

@@ -5,10 +5,10 @@ import io
 import math
 import statistics
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from autograde.assignment import Assignment, GradedTest
+from autograde.course.roster import Student
 from autograde.report import number, render
 from autograde.results import Results, Verdict
 
@@ -21,26 +21,20 @@ LABEL = "Likely cause: "
 
 @dataclass(frozen=True)
 class Row:
-    """One student. id and note: plain text; stem: a harmless file name, see roster.Student."""
+    """How far a student's grading is. note: plain text, for people."""
 
-    id: str
-    stem: str
-    status: str
-    seconds: float
-    note: str
-    results: Results | None
+    student: Student
+    status: str = WAITING
+    seconds: float = 0.0
+    note: str = ""
+    results: Results | None = None
 
-    def points(self, parts: Collection[str]) -> list[str]:
-        """The score, then the points of each part; empty texts where nothing was graded."""
+    @property
+    def points(self) -> list[str]:
+        """The score, then the points of each part; nothing where nothing was graded."""
         if not (self.results and self.results.verdicts):
-            return [""] * (1 + len(parts))
-        of_parts = self.results.parts
-        return [number(self.results.score), *(number(of_parts[part][0]) for part in parts)]
-
-    def points_of_test(self, test: str) -> str:
-        """The points of one test, by its number; "" where it was not graded."""
-        verdict = self.results.verdicts.get(test) if self.results else None
-        return number(verdict.score) if verdict else ""
+            return []
+        return [number(self.results.score), *(number(p) for p, _ in self.results.parts.values())]
 
 
 def gradebook(assignment: Assignment, rows: list[Row]) -> str:
@@ -50,14 +44,15 @@ def gradebook(assignment: Assignment, rows: list[Row]) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    parts = [part.name for part in assignment.parts.values()]
     columns = [part.column or part.name.lower() for part in assignment.parts.values()]
-    columns += [f"test {test}" for test in assignment.tests]
-    writer.writerow(["id", "score", *columns, "status", "seconds", "note"])
+    tests = [f"test {test}" for test in assignment.tests]
+    writer.writerow(["id", "score", *columns, *tests, "status", "seconds", "note"])
     for row in rows:
-        points = row.points(parts) + [row.points_of_test(test) for test in assignment.tests]
+        found = row.results.verdicts if row.results else {}
+        points = row.points or [""] * (1 + len(columns))
+        points += [number(found[n].score) if n in found else "" for n in assignment.tests]
         seconds = number(row.seconds) if row.status != WAITING else ""
-        texts = [_harmless(text) for text in (row.id, row.status, row.note)]
+        texts = [_harmless(text) for text in (row.student.id, row.status, row.note)]
         writer.writerow([texts[0], *points, texts[1], seconds, texts[2]])
     return out.getvalue()
 
