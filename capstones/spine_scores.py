@@ -1,4 +1,4 @@
-"""How the spine ensemble's probabilities are averaged, thresholded, scored and drawn: NumPy only.
+"""How the spine ensemble's probabilities are averaged, thresholded, scored and drawn.
 
 All functions take probabilities float64 [N] of the positive class, and labels 0 or 1 [N].
 """
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from pandas import DataFrame
+from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
 from pathlab.training import plots
@@ -19,8 +21,10 @@ METRICS = ("auroc", "sensitivity", "specificity", "f1_score")
 
 def weighted_average(probabilities: dict[str, np.ndarray], weights: dict[str, float]) -> np.ndarray:
     """The networks' probabilities [N] times their weights, over the sum of the weights."""
-    total = sum(weights[member] for member in probabilities)
-    return sum(weights[member] * p for member, p in probabilities.items()) / total
+    members = list(probabilities)
+    return np.average(
+        [probabilities[m] for m in members], axis=0, weights=[weights[m] for m in members]
+    )
 
 
 def find_weights(probabilities: dict[str, np.ndarray], labels: Sequence[int]) -> dict[str, float]:
@@ -56,13 +60,11 @@ def auroc(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The share of pairs of a positive and a negative image in the right order; a tie is a half.
 
     Mann and Whitney's form of the area under the ROC curve (Hanley & McNeil, Radiology 143, 1982):
-    a bootstrap takes a hundredth of the time that it takes with the curve.
+    a bootstrap takes a fraction of the time that it takes with the curve.
     """
-    negatives = np.sort(probabilities[labels != 1])
-    positives = probabilities[labels == 1]
-    below = np.searchsorted(negatives, positives, "left")
-    not_above = np.searchsorted(negatives, positives, "right")
-    return float((below + not_above).mean() / 2 / len(negatives))
+    positive = labels == 1
+    n, pairs = positive.sum(), positive.sum() * (~positive).sum()
+    return float((rankdata(probabilities)[positive].sum() - n * (n + 1) / 2) / pairs)
 
 
 def scores(probabilities: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str, float]:
@@ -97,15 +99,14 @@ def bootstrap(
 
 def score_table(measured: dict[str, dict]) -> str:
     """A line for each network and the ensemble: every score with its interval."""
-    width = max(map(len, measured))
-    lines = [f"{'':<{width}}  threshold" + "".join(f"  {metric:<22}" for metric in METRICS)]
-    for name, found in measured.items():
-        line = f"{name:<{width}}  {found['threshold']:9.3f}"
-        for metric in METRICS:
-            low, high = found["intervals"][metric]
-            line += f"  {f'{found[metric]:.4f} [{low:.4f}, {high:.4f}]':<22}"
-        lines.append(line)
-    return "\n".join(line.rstrip() for line in lines)
+    table = DataFrame(index=list(measured))
+    table["threshold"] = [f"{found['threshold']:.3f}" for found in measured.values()]
+    for metric in METRICS:
+        table[metric] = [
+            "{:.4f} [{:.4f}, {:.4f}]".format(found[metric], *found["intervals"][metric])
+            for found in measured.values()
+        ]
+    return table.to_string()
 
 
 def draw_roc(

@@ -1,0 +1,63 @@
+"""A run's folder and its settings: written when a training starts, the same when it is resumed."""
+
+import argparse
+import json
+from pathlib import Path
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from pathlab.errors import UserError
+from pathlab.files import make_folder, write_json
+
+# May differ when a run is resumed: they say how and how long, not what.
+RUNTIME = {"data", "run", "resume", "workers", "accelerator", "devices", "nodes", "precision"}
+RUNTIME |= {"epochs", "patience"}
+
+
+def settings_path(run: Path, name: str) -> Path:
+    """Where the settings of the training `name` stand in a run's folder."""
+    return run / f"{name}-settings.json"
+
+
+def start_run(args: argparse.Namespace, name: str) -> None:
+    """Make the run's folder and write the settings of the training `name` into it.
+
+    Raises UserError where the folder already holds such a training and --resume was not given.
+    """
+    if args.resume or rank_zero_only.rank != 0:  # or another process of the same training
+        return
+    path = settings_path(args.run, name)
+    if path.exists():
+        raise UserError(
+            f"{args.run} already holds a run. Go on with it by --resume, or name another --run."
+        )
+    make_folder(args.run)
+    settings = {k: v for k, v in vars(args).items() if k not in ("execute", "resume")}
+    write_json(path, json.loads(json.dumps(settings, default=str)))
+
+
+def resume_run(args: argparse.Namespace, typed: dict, name: str) -> argparse.Namespace:
+    """The flags of a resumed training: those typed, else those of the training `name` in --run.
+
+    typed: the flags that the user gave. Raises UserError where there is no such training, and for
+    typed flags that contradict its settings.
+    """
+    path = settings_path(args.run, name)
+    try:
+        saved = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{args.run} holds no run that can be resumed ({path.name} cannot be read). Start one "
+            "by leaving --resume out."
+        ) from error
+    for name in typed.keys() & saved.keys() - RUNTIME:
+        if typed[name] != saved[name]:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(
+                f"{args.run} holds a run with other settings ({flag} was {saved[name]}, is "
+                f"{typed[name]}). A resumed run keeps its settings: leave {flag} out, or start "
+                "again in another --run."
+            )
+    kept = {flag: value for flag, value in typed.items() if flag in RUNTIME}
+    settings = {**vars(args), **saved, **kept}
+    return argparse.Namespace(**{**settings, "data": Path(settings["data"]), "run": args.run})
