@@ -1,5 +1,7 @@
 """Backbones from timm: by name, for any number of channels, with pretrained weights if wanted."""
 
+from typing import Any
+
 import timm
 from torch import nn
 
@@ -20,7 +22,7 @@ def check_name(name: str) -> None:
         )
 
 
-def make_backbone(name: str, pretrained: bool, **options: object) -> nn.Module:
+def make_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
     """timm.create_model(name, pretrained, **options), such as in_chans=6 or features_only=True.
 
     Raises UserError for a name that timm does not know, options that the model does not take, and
@@ -48,4 +50,6 @@ def native_size(name: str) -> int:
     Raises UserError for a name that timm does not know.
     """
     check_name(name)
-    return timm.get_pretrained_cfg(name).input_size[-2]
+    known = timm.get_pretrained_cfg(name)
+    assert known is not None  # the name is one of timm's
+    return known.input_size[-2]

@@ -1,5 +1,8 @@
 """The two networks of `cervical`: a U-Net with attention and two heads, and a classifier."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from timm.layers import SEModule
 from timm.layers.cbam import CbamModule
@@ -91,7 +94,7 @@ class DualHeadAttConvNeXtUNet(nn.Module):
     def __init__(self, backbone: str, pretrained: bool) -> None:
         super().__init__()
         self.encoder = make_backbone(backbone, pretrained, features_only=True)
-        info = self.encoder.feature_info
+        info: Any = self.encoder.feature_info
         if info.reduction()[-4:] != STRIDES:
             raise UserError(
                 f"--backbone {backbone} has features at strides {info.reduction()}; a U-Net needs "
@@ -138,7 +141,7 @@ class ConvNeXtAttentionClassifier(nn.Module):
         self.backbone = make_backbone(
             backbone, pretrained, in_chans=channels, num_classes=0, global_pool=""
         )
-        features = self.backbone.num_features
+        features: Any = self.backbone.num_features
         self.squeeze = SEModule(features, rd_ratio=REDUCTION, rd_divisor=1)
         self.head = nn.Sequential(
             *dense(features, 512, dropout=0.4),
@@ -164,6 +167,6 @@ def dense(features: int, out_features: int, dropout: float) -> tuple[nn.Module, 
     return linear, nn.BatchNorm1d(out_features), nn.ReLU(inplace=True), nn.Dropout(dropout)
 
 
-def resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Bilinear, float [B, C, h, w] -> [B, C, H, W]."""
-    return F.interpolate(x, size, mode="bilinear", align_corners=False)
+    return F.interpolate(x, list(size), mode="bilinear", align_corners=False)

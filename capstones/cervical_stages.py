@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from pandas import DataFrame
 from torch import nn
 from torch.nn import functional as F
@@ -24,6 +23,7 @@ from capstones.classifier import TrainedModule
 from capstones.images import ImageSet
 from capstones.masks import CellTransform, write_masks
 from capstones.network import Network, load_module
+from capstones.runs import is_helper_process
 from capstones.training import predict
 from pathlab.files import make_folder
 
@@ -131,7 +131,7 @@ class Segmentation(Stage):
 
         Raises UserError for a missing checkpoint or a file that cannot be written.
         """
-        if rank_zero_only.rank != 0:  # another process of the same training
+        if is_helper_process():
             return
         module, settings = load_module(self, args)
         make_folder(folder)

@@ -7,7 +7,7 @@ categorical, the categories in the order of their codes; where parts are known, 
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,7 +193,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def categorical(
-    labels: Collection[str], layout: Layout, source: Path, classes: Sequence[str] = ()
+    labels: pd.Series, layout: Layout, source: Path, classes: Sequence[str] = ()
 ) -> pd.Categorical:
     """Labels with their classes: those that are given, else those that are found.
 
@@ -206,7 +206,7 @@ def categorical(
             raise UserError(
                 f"{source} has the label {unknown[0]!r}; the classes are {', '.join(classes)}."
             )
-        return pd.Categorical(labels, classes)
+        return pd.Categorical(labels.tolist(), list(classes))
     numbers = {name for name in labels if name.isdecimal()}
     found = sorted(numbers, key=int) + sorted(set(labels) - numbers)
     if spelled := layout.positive or layout.negative:
@@ -217,4 +217,4 @@ def categorical(
                 f"{' or '.join(spelled)}."
             )
         found.sort(key=lambda name: (name in known) == bool(layout.positive))
-    return pd.Categorical(labels, found)
+    return pd.Categorical(labels.tolist(), found)

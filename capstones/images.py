@@ -20,7 +20,7 @@ IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 class ImageSet(Dataset):
     """Items: transform(images[i]), with labels[i] behind it where there are labels."""
 
-    def __init__(self, images: Sequence, labels: Sequence[int] | None, transform: Callable) -> None:
+    def __init__(self, images: Iterable, labels: Sequence[int] | None, transform: Callable) -> None:
         self.images, self.labels, self.transform = list(images), labels, transform
 
     def __len__(self) -> int:
@@ -70,7 +70,8 @@ def read_image(path: Path, mode: str = "RGB") -> torch.Tensor:
     damaged or not an image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as file:
+            image: Image.Image = file
             if image.mode.startswith("I;16") or image.mode == "I":
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             array = np.array(image.convert(mode))
@@ -82,8 +83,9 @@ def read_image(path: Path, mode: str = "RGB") -> torch.Tensor:
     return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
 
-def read_all(files: Sequence, read: Callable = read_image) -> list:
+def read_all(files: Iterable, read: Callable = read_image) -> list:
     """What `read` returns of each. So damage is met before hours of training. Raises as `read`."""
+    files = list(files)
     with ThreadPoolExecutor() as pool:
         found = pool.map(read, files)
         return list(tqdm(found, "reading images", len(files), leave=False, disable=None))

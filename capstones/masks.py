@@ -20,7 +20,7 @@ STRAY = 0.01  # share of a mask's pixels that may have another value: traces of 
 FILL = [*(round(255 * mean) for mean in IMAGENET_MEAN), 0, 0]  # what an image moves away from
 
 
-def mask_paths(folder: Path, name: str) -> list[Path]:
+def mask_paths(folder: Path, name: object) -> list[Path]:
     """The files of an image's predicted masks, in the order of HEADS."""
     return [folder / f"{name}_{head}.png" for head in HEADS]
 
@@ -58,7 +58,7 @@ def check_mask(files: tuple[Path, Path]) -> None:
         )
 
 
-def write_masks(image: Path, maps: torch.Tensor, folder: Path, name: str) -> None:
+def write_masks(image: Path, maps: torch.Tensor, folder: Path, name: object) -> None:
     """Write probabilities, float32 [2, h, w], as masks of 0 and 255 in the image's own size.
 
     The heads are independent, so a pixel may be in both.

@@ -8,7 +8,7 @@ channels. ConvNeXt-Large with ImageNet's weights is fine-tuned: head and last st
 import dataclasses
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -67,7 +67,8 @@ def geometry(size: int) -> nn.Module:
 
 def freeze_all_but_the_end(model: nn.Module) -> None:
     """Freeze what stands before the last stage. That stage, its norms and the head are trained."""
-    last_stage = model.feature_info[-1]["module"]
+    stages: Any = model.feature_info
+    last_stage = stages[-1]["module"]
     reached = False
     for name, parameter in model.named_parameters():
         reached = reached or name.startswith(f"{last_stage}.")

@@ -19,12 +19,17 @@ def settings_path(run: Path, name: str) -> Path:
     return run / f"{name}-settings.json"
 
 
+def is_helper_process() -> bool:
+    """Whether this is one more process of a training that another one leads."""
+    return getattr(rank_zero_only, "rank", 0) != 0
+
+
 def start_run(args: argparse.Namespace, name: str) -> None:
     """Make the run's folder and write the settings of the training `name` into it.
 
     Raises UserError where the folder already holds such a training and --resume was not given.
     """
-    if args.resume or rank_zero_only.rank != 0:  # or another process of the same training
+    if args.resume or is_helper_process():
         return
     path = settings_path(args.run, name)
     if path.exists():

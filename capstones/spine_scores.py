@@ -3,12 +3,12 @@
 All functions take probabilities float64 [N] of the positive class, and labels 0 or 1 [N].
 """
 
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from numpy.typing import ArrayLike
 from pandas import DataFrame
 from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
@@ -27,7 +27,7 @@ def weighted_average(probabilities: dict[str, np.ndarray], weights: dict[str, fl
     )
 
 
-def find_weights(probabilities: dict[str, np.ndarray], labels: Sequence[int]) -> dict[str, float]:
+def find_weights(probabilities: dict[str, np.ndarray], labels: ArrayLike) -> dict[str, float]:
     """Of all weights in tenths that sum to 1 those of the highest AUROC; of equals the most even.
 
     probabilities, labels: of validation images. There the average is at least as good as its best
@@ -43,7 +43,7 @@ def find_weights(probabilities: dict[str, np.ndarray], labels: Sequence[int]) ->
     return {m: t / 10 for m, t in zip(members, max(grid, key=quality), strict=True)}
 
 
-def find_threshold(probabilities: np.ndarray, labels: Sequence[int]) -> tuple[float, float]:
+def find_threshold(probabilities: np.ndarray, labels: ArrayLike) -> tuple[float, float]:
     """(threshold, F1): of THRESHOLDS the first with the highest F1; 0.5 where F1 is always 0.
 
     probabilities, labels (0 or 1): [N], of validation images. An image is positive from the

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import lightning as L
 import pandas as pd
@@ -222,7 +222,7 @@ def _callbacks(args: argparse.Namespace, network: Tracked, settings: dict) -> li
     return [*callbacks, whole_state]
 
 
-def make_trainer(args: argparse.Namespace, **options: object) -> L.Trainer:
+def make_trainer(args: argparse.Namespace, **options: Any) -> L.Trainer:
     """A Lightning trainer for the shared flags. Raises UserError for a device that is not there."""
     precision = args.precision
     if precision == "auto":

@@ -64,7 +64,7 @@ def test_a_missing_table_is_named_with_the_columns_that_it_should_have(tmp_path)
 
 
 def categorical(labels, classes=(), **layout):
-    return folder.categorical(labels, Layout("", {}, **layout), "train.csv", classes)
+    return folder.categorical(pd.Series(labels), Layout("", {}, **layout), "train.csv", classes)
 
 
 def test_classes_are_numbers_by_size_and_names_by_the_alphabet():
