@@ -1,14 +1,17 @@
-# make demo    a first result: set up, train two models for 100 steps, draw pictures
-# make test    set up, then all tests
-# make test-all  the long ones too: every hostile submission and every known mistake
-# make setup   .venv with everything that the tests need
-# make lint    style and format
+# make demo      a first result: set up, train two models for 100 steps, draw pictures
+# make quick     a developer's loop: style, arrows and the light tests, in a minute
+# make test      what a newcomer runs: style, types, arrows and all but the long tests
+# make test-all  everything: every hostile submission, every known mistake, long kills
+# make setup     .venv with everything that the tests need
+# make lint      fix style and format
 
 PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/.ready
+# Independent tests run two at a time; those that need the machine to themselves come after.
+TOGETHER := -n 2 --dist worksteal
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup demo quick test slow test-all static lint clean
 
 setup: $(STAMP)
 
@@ -26,17 +29,28 @@ demo: $(STAMP)
 	@ls -td runs/classification-cnn-* | head -1
 	@ls -td runs/segmentation-unet-* | head -1
 
-test: $(STAMP)
+static: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest
+	.venv/bin/lint-imports --no-logo
 
-test-all: $(STAMP)
-	$(PY) -m pytest -m ""
+quick: static
+	$(PY) -m pytest $(TOGETHER) -m quick
+
+test: static
+	.venv/bin/mypy
+	$(PY) -m pytest $(TOGETHER) -m "not slow and not alone"
+	$(PY) -m pytest -m "alone and not slow"
+
+slow: $(STAMP)
+	$(PY) -m pytest $(TOGETHER) -m "slow and not alone"
+	$(PY) -m pytest -m "alone and slow"
+
+test-all: test slow
 
 lint: $(STAMP)
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .mypy_cache .import_linter_cache

@@ -1,6 +1,6 @@
 """Part 1: three classifiers for 28x28 tissue images, from a straight line to a CNN.
 
-Every model takes images float32 [B, 3, 28, 28] in [-1, 1] and answers logits float32
+Every model takes images float32 [B, 3, 28, 28] in [-1, 1] and returns logits float32
 [B, num_classes]: one raw score for each class, before any softmax. `nn.CrossEntropyLoss` applies
 the softmax itself.
 
@@ -84,13 +84,13 @@ class CNNModel(nn.Module):
 
     - three stages of two_convolutions, with 32, 64 and 128 channels;
     - a 2x2 max-pool after the first and the second stage: 28x28 -> 14x14 -> 7x7;
-    - the mean of each channel over the 7x7 positions (global average pooling): what is seen
-      counts, where it is seen does not. That suits tissue, which has no up and no centre;
+    - the mean of each channel over the 7x7 positions (global average pooling): it matters what is
+      seen, not where. That suits tissue, which has no up and no centre;
     - dropout of 0.2, then one linear layer from 128 channels to the logits.
 
-    What a keyword changes, `--width`, `--depth` and `--kernel-size` of classification_main.py can
-    set, and a sweep can search. The reference's: channels of the first stage (each later one has
-    twice as many), number of stages, size of all kernels.
+    Keywords of __init__ can be set by `--width`, `--depth` and `--kernel-size` of
+    classification_main.py, and searched by a sweep. The reference's are the channels of the first
+    stage (each later one has twice as many), the number of stages, and the size of all kernels.
     """
 
     def __init__(

@@ -47,8 +47,9 @@ def train_epoch(
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = model(images)
         loss = criterion(logits.float(), labels)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"the loss became {loss.item()}")
+        value = loss.item()  # leaves the device once a step
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss became {value}")
 
         optimizer.zero_grad()
         loss.backward()
@@ -57,7 +58,7 @@ def train_epoch(
             scheduler.step()
 
         seen += len(labels)
-        total_loss += loss.item() * len(labels)
+        total_loss += value * len(labels)
         total_correct += (logits.argmax(dim=1) == labels).sum().item()
         bar.set_postfix(loss=f"{total_loss / seen:.3f}", acc=f"{total_correct / seen:.3f}")
     return total_loss / seen, total_correct / seen
@@ -70,7 +71,7 @@ def validate_epoch(
 ) -> tuple[float, float]:
     """Measure the model on all of `val_loader` without changing it.
 
-    The model is in evaluation mode and no gradients are recorded (the decorator above sees to
+    The model is in evaluation mode and no gradients are recorded (the decorator above ensures
     that). Device, bfloat16 and bar are as in train_epoch. Returns (loss, accuracy): means over all
     images, accuracy in [0, 1].
     """
@@ -113,7 +114,7 @@ def train_model(
     criterion: the loss; cross-entropy if None.
     schedule: the learning rate at step s is learning_rate * schedule(s); constant if None.
     patience: stop when val_acc has not improved for so many epochs; never if None.
-    run: a folder that keeps the training (pathlab.training.run). `run.resume` loads what it has, and
+    run: a folder that keeps the training (pathlab/training/run.py). `run.resume` loads what it has,
         `run.end_epoch` saves; both take (model, optimizer, scheduler, train_loader, history).
 
     Make the history with four empty lists, the optimizer, and a LambdaLR scheduler that is stepped

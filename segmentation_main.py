@@ -13,7 +13,7 @@ from pathlab.arguments import positive_int
 from pathlab.data.boxes import DIFFICULTIES
 from pathlab.data.sets import load
 from pathlab.errors import run_command
-from pathlab.training.cli import common_parser, make_model, settle
+from pathlab.training.cli import build_model, common_parser, resolve_settings
 from pathlab.training.device import make_deterministic, pick_device
 from pathlab.training.loop import train
 from pathlab.training.run import Run
@@ -27,37 +27,36 @@ from synthetic_data import create_box_dataloaders
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The flags that both mains share, and those of this one."""
     parser = common_parser("segmentation")
     parser.add_argument(
         "--difficulty",
         choices=DIFFICULTIES,
         help="the colours of the boxes (default: published, the easiest)",
     )
-    parser.add_argument("--base-channels", type=positive_int, help="the U-Net's width")
+    parser.add_argument("--base-channels", type=positive_int, help="channels at the U-Net's top")
     parser.add_argument(
-        "--skips", action=argparse.BooleanOptionalAction, help="whether the U-Net has them"
+        "--skips", action=argparse.BooleanOptionalAction, help="the U-Net's skips (default: yes)"
     )
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Train, test the kept weights, and leave figures and pictures in the run's folder."""
     started = time.perf_counter()
     args = build_parser().parse_args(argv)
-    settings, folder = settle(args, "segmentation")
+    settings, folder = resolve_settings(args, "segmentation")
     device = pick_device(settings["device"])
-    make_deterministic(settings["seed"])
+    batch_size, seed = settings["batch_size"], settings["seed"]
+    make_deterministic(seed)
 
     data = load(settings["dataset"], settings["data_root"])
     train_loader, val_loader, test_loader, _ = create_box_dataloaders(
-        settings["batch_size"],
-        args.num_workers,
-        data=data,
-        difficulty=settings["difficulty"],
-        seed=settings["seed"],
+        batch_size, args.num_workers, data=data, difficulty=settings["difficulty"], seed=seed
     )
-    model = make_model(get_segmentation_model, settings).to(device)
-    run = Run(folder, settings, data, metric="val_iou")
-    run.announce(count_parameters(model), device)
+    model = build_model(get_segmentation_model, settings).to(device)
+    run = Run(folder, settings, data, "val_iou", started)
+    run.announce(count_parameters(model), device, train_loader)
 
     criterion = CombinedLoss()
     history = train(train_segmentation_model, model, train_loader, val_loader, criterion, run)
@@ -67,19 +66,10 @@ def main(argv: list[str] | None = None) -> None:
     if not args.no_plots:
         from pathlab.training import plots  # matplotlib is slow to import
 
-        steps = run.steps_per_epoch(train_loader)
         title = f"{settings['model']} on boxes over {data.name}"
-        plots.curves(history, run.step_losses, steps, title, run.folder / "curves.png")
+        plots.curves(history, run.step_losses, run.steps, title, run.folder / "curves.png")
         visualize_predictions(model, test_loader.dataset, 8, run.folder / "predictions.png")
-    run.write_results(
-        history,
-        parameters=count_parameters(model),
-        device=device,
-        steps_per_epoch=run.steps_per_epoch(train_loader),
-        started=started,
-        test_iou=test["mean_iou"],
-        test_iou_std=test["std_iou"],
-    )
+    run.write_results(history, test_iou=test["mean_iou"], test_iou_std=test["std_iou"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Part 2: four segmenters that find a box on a 28x28 tissue image, and the ways to score a mask.
 
-Every model takes images float32 [B, 3, 28, 28] and answers probabilities float32 [B, 1, 28, 28]:
-how likely each pixel belongs to the box. The sigmoid is inside the model.
+Every model takes images float32 [B, 3, 28, 28] and returns probabilities float32 [B, 1, 28, 28]:
+how likely each pixel is to belong to the box. The sigmoid is inside the model.
 
 What you write stands between ### BEGIN SOLUTION and ### END SOLUTION.
 """
@@ -139,8 +139,8 @@ class TinyUNet(nn.Module):
     al., 2017).
 
     Keywords that segmentation_main.py can set (`--kernel-size`, `--no-skips`): the size of all
-    two_convolutions, and skips=False, which puts zeros in the place of the encoder's features: the
-    same network with nothing to see there.
+    two_convolutions, and skips=False, which replaces the encoder's features by zeros: the same
+    network without what the skips carry.
     """
 
     def __init__(
@@ -259,7 +259,7 @@ class DiceLoss(nn.Module):
 class CombinedLoss(nn.Module):
     """bce_weight * binary cross-entropy + dice_weight * DiceLoss.
 
-    Cross-entropy judges each pixel by itself, Dice the overlap as a whole. The predictions are
+    Cross-entropy scores each pixel separately, Dice the overlap as a whole. The predictions are
     probabilities already, so this is BCE, not BCE-with-logits.
     """
 

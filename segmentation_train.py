@@ -27,11 +27,11 @@ def train_segmentation_epoch(
 ) -> tuple[float, float]:
     """Train for one epoch, or for `max_steps` batches if that is less.
 
-    A batch is a dict with `image` [B, 3, 28, 28] and `mask` [B, 1, 28, 28]; the model answers
+    A batch is a dict with `image` [B, 3, 28, 28] and `mask` [B, 1, 28, 28]; the model returns
     probabilities [B, 1, 28, 28]. Otherwise as classification_train.train_epoch.
 
     Raises FloatingPointError if a probability is not finite, before the loss is computed (BCELoss
-    takes nothing outside of [0, 1]). Returns (loss, IoU): means over all images seen, IoU in
+    accepts nothing outside of [0, 1]). Returns (loss, IoU): means over all images seen, IoU in
     [0, 1]. A batch that is smaller than the others counts less.
     """
     ### BEGIN SOLUTION
@@ -69,7 +69,7 @@ def validate_segmentation_epoch(
 ) -> tuple[float, float]:
     """Measure the model on all of `val_loader` without changing it.
 
-    The model is in evaluation mode and no gradients are recorded (the decorator above sees to
+    The model is in evaluation mode and no gradients are recorded (the decorator above ensures
     that). Device, bfloat16, bar and FloatingPointError are as in train_segmentation_epoch. Returns
     (loss, IoU): means over all images, IoU in [0, 1].
     """
@@ -113,7 +113,7 @@ def train_segmentation_model(
     """Train with AdamW and validate after every epoch, on the device that the model is on.
 
     criterion: the loss; CombinedLoss if None. The other options are those of
-    classification_train.train_model, with val_iou in the place of val_acc.
+    classification_train.train_model, with val_iou instead of val_acc.
 
     Make the history with four empty lists, the optimizer, and a LambdaLR scheduler that is stepped
     with every batch. If there is a run, let it resume once: it may load the state of an interrupted

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from classification_dataset import batch_loader, to_tensor
+from classification_dataset import Key, batch_entropy, batch_loader, to_tensor
 from pathlab.data.boxes import Boxes, draw_boxes, paint_boxes
 from pathlab.data.sets import ImageData, load
 
@@ -20,7 +20,7 @@ FIXED_BOXES_SEED = {"val": 1, "test": 2}  # not the run's seed: every run is sco
 
 
 class SegmentationDataGenerator:
-    """Draws one box at a time, to look at and to play with; a batch goes through `paint_boxes`.
+    """Draws one box at a time, to look at and to play with; `paint_boxes` draws those of a batch.
 
     min_size and max_size: the smallest and largest width and height of a box, in pixels.
     """
@@ -63,17 +63,16 @@ class SegmentationDataGenerator:
 
 
 class PathMNISTBoxDataset(Dataset):
-    """Images with boxes, by a list of indices.
+    """Images with boxes, one at a time or as a batch.
 
-    dataset[[3, 1]] is a dict of `image` float32 [2, 3, 28, 28] (tissue in [-1, 1]; the border of a
-    "published" box lies in [-3, -2.4] or [0.4, 1]), `mask` float32 [2, 1, 28, 28] of 0 and 1,
-    `pathmnist_label` int64 [2] and `has_box` bool [2]. dataset[3] is the same without the first
-    dimension. In a list of the training split an index may count on through the epochs:
-    `len(dataset) + 3` is image 3 with another box. The loaders of create_box_dataloaders count on;
-    with another sampler, every epoch has the same boxes.
+    dataset[epoch, [3, 1]] is a dict of `image` float32 [2, 3, 28, 28] (tissue in [-1, 1]; the
+    border of a "published" box lies in [-3, -2.4] or [0.4, 1]), `mask` float32 [2, 1, 28, 28] of 0
+    and 1, `pathmnist_label` int64 [2] and `has_box` bool [2]. The training split has other boxes in
+    every epoch. dataset[[3, 1]] is the batch of epoch 0 (with a sampler other than Batches, every
+    epoch has the same boxes); dataset[3] is one sample, without the first dimension.
 
-    download: whether PathMNIST may be fetched if it is not in `root`; the stand-in is used if it
-    is not to be had.
+    download: whether PathMNIST may be downloaded if it is not in `root`; the stand-in is used if it
+    cannot be obtained.
 
     transform: a function of the finished image batch, or None. It must not move pixels, since the
     mask does not pass through it.
@@ -104,29 +103,29 @@ class PathMNISTBoxDataset(Dataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int | list[int]) -> dict[str, torch.Tensor]:
+    def __getitem__(self, key: Key) -> dict[str, torch.Tensor]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
         if np.ndim(index) == 0:
-            only = self[[range(len(self))[index]]]  # IndexError past the end
+            only = self[epoch, [range(len(self))[index]]]  # IndexError past the end
             return {name: values[0] for name, values in only.items()}
-        positions = np.asarray(index) % len(self)
-        images = to_tensor(self.images[positions])
-        masks = torch.zeros(len(positions), 1, *images.shape[2:])
+        images = to_tensor(self.images[index])
+        masks = torch.zeros(len(index), 1, *images.shape[2:])
         if self.add_boxes:
-            light, painted_masks = paint_boxes((images.numpy() + 1) / 2, self._boxes(index))
+            light, painted_masks = paint_boxes((images.numpy() + 1) / 2, self._boxes(epoch, index))
             images, masks = torch.from_numpy(light) * 2 - 1, torch.from_numpy(painted_masks)
         if self.transform is not None:
             images = self.transform(images)
         return {
             "image": images,
             "mask": masks,
-            "pathmnist_label": torch.from_numpy(self.labels[positions]),
-            "has_box": torch.full((len(positions),), self.add_boxes),
+            "pathmnist_label": torch.from_numpy(self.labels[index]),
+            "has_box": torch.full((len(index),), self.add_boxes),
         }
 
-    def _boxes(self, index: list[int]) -> Boxes:
+    def _boxes(self, epoch: int, index: list[int]) -> Boxes:
         if self.fixed_boxes is not None:
-            return self.fixed_boxes[np.asarray(index) % len(self)]
-        rng = np.random.default_rng([self.seed, *index])  # given by the seed and the batch alone
+            return self.fixed_boxes[index]
+        rng = np.random.default_rng(batch_entropy(self.seed, epoch, index, len(self)))
         return draw_boxes(len(index), rng, difficulty=self.difficulty)
 
 
@@ -147,17 +146,12 @@ def create_box_dataloaders(
     """
     if data is None:
         data = load(dataset, data_root)
-    loaders = [
-        batch_loader(
-            PathMNISTBoxDataset(split, data=data, difficulty=difficulty, seed=seed),
-            batch_size if split == "train" else max(batch_size, 256),
-            shuffle=split == "train",
-            num_workers=num_workers,
-            seed=seed,
-        )
-        for split in ("train", "val", "test")
-    ]
-    return *loaders, data.num_classes
+
+    def loader(split: str) -> DataLoader:
+        dataset = PathMNISTBoxDataset(split, data=data, difficulty=difficulty, seed=seed)
+        return batch_loader(dataset, split, batch_size, num_workers, seed)
+
+    return loader("train"), loader("val"), loader("test"), data.num_classes
 
 
 def visualize_box_samples(

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from grader.processes import TICKS, look, proportional, tree
+from autograde.sandbox.processes import TICKS, look, proportional, tree
 
 REPO = Path(__file__).resolve().parents[1]
 

@@ -12,34 +12,33 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.threshold import CNN_TARGET, TARGETS
+from autograde.fixtures import fresh_rng
+from autograde.sandbox.start import Limits, best_isolation
+from autograde.student import Session
+from autograde.submission import copy_submission
+from benchmarks.threshold import ASSIGNMENT, SCHEDULE, target_of
 from grader import test_part1_classification as part1
 from grader import test_part2_segmentation as part2
-from grader.checks import SEEDS, fresh_rng
-from grader.images import PrivateImages
-from grader.sandbox import Limits, best_isolation
-from grader.session import Session
-from grader.submission import take
+from grader.checks.images import PrivateImages
+from grader.checks.student import Student
 
-TARGET = {
-    "CNNModel": CNN_TARGET,
-    "CNNSegmentation": TARGETS["segmentation-cnn"],
-    "TinyUNet": TARGETS["unet"],
-}
+SHORT = {"CNNModel": "cnn", "CNNSegmentation": "segmentation-cnn", "TinyUNet": "unet"}
 
 
 def grading(submission: Path, name: str) -> list[float]:
-    """The scores of SEEDS trainings of one grading."""
-    after_100_steps = part2.iou_after_100_steps
+    """The scores of all trainings of one grading."""
+    task, train = part2.TASK, part2.iou_after_training
     if name == "CNNModel":
-        after_100_steps = part1.accuracy_after_100_steps
+        task, train = part1.TASK, part1.accuracy_after_training
+    scores = []
     with tempfile.TemporaryDirectory() as workspace:
-        student = Session(take(submission, Path(workspace)), best_isolation(), Limits(), threads=1)
-        private, rng = PrivateImages("synthetic"), fresh_rng()
-        try:
-            return [after_100_steps(student, rng, private, name) for _ in range(SEEDS)]
-        finally:
-            student.end()
+        copy = copy_submission(submission, Path(workspace), ASSIGNMENT)
+        session = Session(copy, ASSIGNMENT.operations, best_isolation(), Limits(), threads=1)
+        student, data = Student(session, task, fresh_rng()), PrivateImages("synthetic")
+        for _ in range(SCHEDULE.count):
+            with session.fresh(SCHEDULE.cpu_seconds):
+                scores.append(train(student, data, SCHEDULE, name))
+    return scores
 
 
 def main() -> None:
@@ -50,8 +49,8 @@ def main() -> None:
     )
     for name in names:
         scores = np.array([grading(submission, name) for _ in range(gradings)])
-        missed = scores < TARGET[name]
-        counts = ", ".join(map(str, np.bincount(missed.sum(axis=1), minlength=SEEDS + 1)))
+        missed = scores < target_of(SHORT[name])
+        counts = ", ".join(map(str, np.bincount(missed.sum(axis=1), minlength=SCHEDULE.count + 1)))
         print(
             f"| {name} | {gradings} | {scores.mean():.3f} | {scores.min():.3f} | "
             f"{missed.mean():.1%} | {counts} |",

@@ -16,12 +16,19 @@ from torch import nn
 
 import classification_models as classification
 import segmentation_models as segmentation
-from grader.checks import BATCH, HIDDEN, SEEDS, STEPS
+from grader.checks.trainings import Schedule
+from grader.course import load_assignment
 from pathlab.data.boxes import draw_boxes, paint_boxes
 from pathlab.data.tissue import draw_split
 
-TARGETS = {"mlp": 0.28, "segmentation-mlp": 0.38, "segmentation-cnn": 0.94, "unet": 0.96}
-CNN_TARGET = 0.54
+ASSIGNMENT = load_assignment()
+SCHEDULE = Schedule(**ASSIGNMENT.settings["trainings"])
+NUMBERS = {"mlp": "1.11", "segmentation-mlp": "2.13", "segmentation-cnn": "2.14", "unet": "2.15"}
+
+
+def target_of(name: str) -> float:
+    """The threshold of the graded test that trains this model."""
+    return ASSIGNMENT.tests[NUMBERS.get(name, "1.12")].threshold or 0.0
 
 
 def plain_cnn(width: int) -> nn.Module:
@@ -60,12 +67,14 @@ def score(name: str, run: int) -> float:
     model = make(name)
     loss = segmentation.CombinedLoss() if is_segmenter(name) else nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    images, targets = draw(name, STEPS * BATCH, [run, 1])
-    for x, y in zip(images.split(BATCH), targets.split(BATCH), strict=True):
+    images, targets = draw(name, SCHEDULE.images, [run, 1])
+    for x, y in zip(
+        images.split(SCHEDULE.batch_size), targets.split(SCHEDULE.batch_size), strict=True
+    ):
         optimizer.zero_grad()
         loss(model(x), y).backward()
         optimizer.step()
-    images, targets = draw(name, HIDDEN, [run, 2])
+    images, targets = draw(name, SCHEDULE.scored_images, [run, 2])
     with torch.no_grad():
         answer = model.eval()(images)
     if is_segmenter(name):
@@ -78,14 +87,14 @@ def main() -> None:
     runs = int(sys.argv[1])
     print(
         "| model | target | mean | standard deviation | minimum | one training reaches it | "
-        f"one of {SEEDS} does | runs |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
+        f"one of {SCHEDULE.count} does | runs |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
     )
     for name in sys.argv[2:]:
-        target = TARGETS.get(name, CNN_TARGET)
+        target = target_of(name)
         scores = np.array([score(name, run) for run in range(runs)])
         failed = int((scores < target).sum())
         # Over all ways to choose three different runs of these.
-        rule = 1 - comb(failed, SEEDS) / comb(runs, SEEDS)
+        rule = 1 - comb(failed, SCHEDULE.count) / comb(runs, SCHEDULE.count)
         print(
             f"| {name} | {target} | {scores.mean():.3f} | {scores.std(ddof=1):.3f} | "
             f"{scores.min():.3f} | {1 - failed / runs:.2f} | {rule:.5f} | {runs} |",

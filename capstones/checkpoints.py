@@ -19,7 +19,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from pathlab.errors import UserError
-from pathlab.files import make_folder, write_torch
+from pathlab.files import make_folder
+from pathlab.training.checkpoint import write_torch
 
 
 def best_path(run: Path, name: str) -> Path:

@@ -3,14 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sklearn.metrics import precision_recall_fscore_support
-
 from pathlab.errors import UserError
 from pathlab.files import make_folder, write_json
 from pathlab.training import plots
 from pathlab.training.evaluate import Predictions
-
-SCORES = ("precision", "recall", "f1")
 
 
 def classification_scores(test: Predictions, classes: Sequence[str]) -> dict:
@@ -21,10 +17,8 @@ def classification_scores(test: Predictions, classes: Sequence[str]) -> dict:
     """
     if not len(test.labels):
         raise UserError("there is no image to evaluate.")
-    *scores, images = precision_recall_fscore_support(
-        test.labels, test.predicted, labels=range(len(classes)), zero_division=0
-    )
-    each = dict(zip(SCORES, scores, strict=True))
+    each, confusion = test.per_class(), test.confusion()
+    images = confusion.sum(axis=1)
     means = {name: float(values[images > 0].mean()) for name, values in each.items()}
     return {
         "images": len(test.labels),
@@ -33,10 +27,10 @@ def classification_scores(test: Predictions, classes: Sequence[str]) -> dict:
         "auroc": test.auc(),
         **means,
         "classes": {
-            name: {score: float(each[score][i]) for score in SCORES} | {"images": int(images[i])}
+            name: {score: float(each[score][i]) for score in each} | {"images": int(images[i])}
             for i, name in enumerate(classes)
         },
-        "confusion": test.confusion().tolist(),
+        "confusion": confusion.tolist(),
     }
 
 

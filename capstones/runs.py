@@ -1,13 +1,13 @@
 """A run's folder and its settings: written when a training starts, the same when it is resumed."""
 
 import argparse
-import json
 from pathlib import Path
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from pathlab.errors import UserError
 from pathlab.files import make_folder, write_json
+from pathlab.settings import as_json, merge, read_settings
 
 # May differ when a run is resumed: they say how and how long, not what.
 RUNTIME = {"data", "run", "resume", "workers", "accelerator", "devices", "nodes", "precision"}
@@ -38,7 +38,7 @@ def start_run(args: argparse.Namespace, name: str) -> None:
         )
     make_folder(args.run)
     settings = {k: v for k, v in vars(args).items() if k not in ("execute", "resume")}
-    write_json(path, json.loads(json.dumps(settings, default=str)))
+    write_json(path, as_json(settings))
 
 
 def resume_run(args: argparse.Namespace, typed: dict, name: str) -> argparse.Namespace:
@@ -47,22 +47,10 @@ def resume_run(args: argparse.Namespace, typed: dict, name: str) -> argparse.Nam
     typed: the flags that the user gave. Raises UserError where there is no such training, and for
     typed flags that contradict its settings.
     """
-    path = settings_path(args.run, name)
-    try:
-        saved = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{args.run} holds no run that can be resumed ({path.name} cannot be read). Start one "
-            "by leaving --resume out."
-        ) from error
-    for name in typed.keys() & saved.keys() - RUNTIME:
-        if typed[name] != saved[name]:
-            flag = "--" + name.replace("_", "-")
-            raise UserError(
-                f"{args.run} holds a run with other settings ({flag} was {saved[name]}, is "
-                f"{typed[name]}). A resumed run keeps its settings: leave {flag} out, or start "
-                "again in another --run."
-            )
-    kept = {flag: value for flag, value in typed.items() if flag in RUNTIME}
-    settings = {**vars(args), **saved, **kept}
-    return argparse.Namespace(**{**settings, "data": Path(settings["data"]), "run": args.run})
+    advice = f"{args.run} holds no run that can be resumed: start one by leaving --resume out."
+    saved = read_settings(settings_path(args.run, name), advice, required=("data",))
+    settings = merge(
+        vars(args), saved, typed, folder=args.run, folder_flag="--run", may_change=RUNTIME
+    )
+    paths = {"data": Path(settings["data"]), "run": args.run}
+    return argparse.Namespace(**{**settings, **paths})

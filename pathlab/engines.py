@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from pathlab.errors import UserError
 
@@ -47,7 +48,7 @@ def open_engine(
     folder: where the engine may keep its own files. address: of a running Ray cluster; None starts
     Ray on this machine. options: submitit's parameters for SLURM, such as {"slurm_partition": "a",
     "timeout_min": 60}; {"cluster": "local"} uses submitit without SLURM. Raises UserError where the
-    engine is not installed or does not answer.
+    engine is not installed or cannot be reached.
     """
     if engine == "local":
         return ThreadPoolExecutor(workers)
@@ -65,9 +66,9 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=ENGINES,
         default="local",
-        help="default: local; a cluster decides how many of the calls it is given run at a time",
+        help="where work runs; a cluster decides how much runs at a time (default: local)",
     )
-    add("--address", help="of a running Ray cluster (default: start Ray on this machine)")
+    add("--address", help="address of a running Ray cluster (default: start Ray on this machine)")
     add(
         "--slurm",
         action="append",
@@ -121,7 +122,8 @@ class RayExecutor(Executor):
         self._ray = ray
         self._task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_call)
 
-    def submit(self, function: Callable, /, *args, **kwargs) -> Future:
+    def submit(self, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        """Hand one call to Ray."""
         future: Future = Future()
         future.set_running_or_notify_cancel()  # Ray's own future would let itself be cancelled
         self._task.remote(function, args, kwargs).future().add_done_callback(
@@ -130,6 +132,7 @@ class RayExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Leave Ray; calls that still run are ended."""
         self._ray.shutdown()
 
 
@@ -154,13 +157,14 @@ class SlurmExecutor(Executor):
                 f"SLURM cannot be used here: {error}. Run this where `sbatch` works, or use "
                 "--engine local."
             ) from error
-        self._jobs: dict[Future, object] = {}
+        self._jobs: dict[Future, Any] = {}  # submitit's
         self._changed = threading.Condition()
         self._closed = False
         self._watcher = threading.Thread(target=self._watch, name="slurm", daemon=True)
         self._watcher.start()
 
-    def submit(self, function: Callable, /, *args, **kwargs) -> Future:
+    def submit(self, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        """Hand one call to SLURM as a job. Raises UserError where SLURM refuses it."""
         future: Future = Future()
         try:
             job = self._executor.submit(function, *args, **kwargs)
@@ -193,6 +197,7 @@ class SlurmExecutor(Executor):
                 self._changed.wait(POLL_SECONDS)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; cancel_futures: also end the jobs that wait or run."""
         with self._changed:
             if cancel_futures:
                 for job in self._jobs.values():
@@ -213,7 +218,7 @@ def _check_listening(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         raise UserError(
-            f"the Ray cluster at {address} does not answer: {error}. `ray status` prints the "
+            f"the Ray cluster at {address} cannot be reached: {error}. `ray status` prints the "
             "address; leave --address out to start Ray on this machine."
         ) from error
 
@@ -225,11 +230,11 @@ def _hand_on(ended: Future, future: Future) -> None:
         future.set_result(ended.result())
 
 
-def _call(function: Callable, args: tuple, kwargs: dict):
+def _call(function: Callable, args: tuple, kwargs: dict) -> Any:
     return function(*args, **kwargs)
 
 
-def _import(name: str, package: str):
+def _import(name: str, package: str) -> Any:
     try:
         return __import__(name)
     except ImportError as error:

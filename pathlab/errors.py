@@ -1,4 +1,4 @@
-"""The one way to report a mistake that the user can mend: a message, exit code 2, no traceback."""
+"""The one way to report a mistake that the user can fix: a message, exit code 2, no traceback."""
 
 import difflib
 import signal
@@ -42,15 +42,15 @@ def run_command(main: Callable[[], int | None]) -> None:
 
 
 def check_interrupt() -> None:
-    """Raises KeyboardInterrupt if one was asked for and got lost.
+    """Raise KeyboardInterrupt if there was one that got lost.
 
     Python ignores what is raised inside a finalizer or a callback of the garbage collector, Ctrl-C
-    included. Long loops that run for hours ask here.
+    included. Loops that run for hours call this.
     """
     if _interrupted.is_set():
         raise KeyboardInterrupt
 
 
-def _raise_interrupt(signum, frame):
+def _raise_interrupt(signum: int, frame: object) -> None:
     _interrupted.set()
     raise KeyboardInterrupt

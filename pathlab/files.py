@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from pathlab.errors import UserError
 
 @contextlib.contextmanager
 def file_written_atomically(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """A function that takes the file's bytes, piece by piece; on success they become `path`.
+    """Yield a function that writes the file's next bytes; on success they become `path`.
 
     The bytes go to a temporary file beside it, reach the disk (fsync), and are renamed. If anything
     goes wrong, `path` is exactly as it was. Raises UserError for a full disk, a missing right, or
@@ -25,22 +24,22 @@ def file_written_atomically(path: Path) -> Iterator[Callable[[bytes], object]]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with _told(path):
+        with _explain_os_error(path):
             file = open(temporary, "wb")  # noqa: SIM115  (closed below, before the renaming)
 
         def write(data: bytes) -> None:
-            with _told(path):
+            with _explain_os_error(path):
                 file.write(data)
 
         try:
             yield write
-            with _told(path):
+            with _explain_os_error(path):
                 file.flush()
                 os.fsync(file.fileno())
         finally:
             with contextlib.suppress(OSError):  # flushed above, or failed before
                 file.close()
-        with _told(path):
+        with _explain_os_error(path):
             os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
@@ -50,35 +49,26 @@ def file_written_atomically(path: Path) -> Iterator[Callable[[bytes], object]]:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` by a file with these bytes, or leave it exactly as it was.
 
-    Raises as file_written_atomically.
+    Raises UserError as file_written_atomically does.
     """
     with file_written_atomically(path) as write:
         write(data)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON, atomically. Raises as write_atomically."""
+    """Write a value as indented JSON, atomically. Raises UserError as write_atomically does."""
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_torch(path: Path, value: object) -> None:
-    """torch.save, atomically. Raises as write_atomically."""
-    import torch  # here, since the grader and the dispatcher write files too and do without it
-
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    write_atomically(path, buffer.getbuffer())
 
 
 @contextlib.contextmanager
 def folder_written_atomically(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill; on success it becomes `path`, replacing what was there.
+    """Yield a temporary folder to fill; on success it becomes `path`, replacing what was there.
 
-    If anything goes wrong, nothing of it stays. Raises UserError for an OSError. Where several
+    If anything goes wrong, nothing of it is left. Raises UserError for an OSError. Where several
     processes may want the same folder, hold `locked(path)` meanwhile.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _told(path):
+    with _explain_os_error(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
@@ -94,7 +84,7 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock that belongs to `path`; other processes wait. A killed holder lets go of it.
+    """Hold the lock that belongs to `path`; other processes wait. A killed process releases it.
 
     The lock is an empty hidden file beside `path`, which stays there. Without `wait`, raises
     UserError where another process holds it.
@@ -104,7 +94,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(f"another process is working in {path}; wait for its end.") from None
+        raise UserError(f"another process is working in {path}; wait for it to finish.") from None
     try:
         yield
     finally:
@@ -116,7 +106,7 @@ def make_folder(path: Path) -> None:
 
     Raises UserError otherwise.
     """
-    with _told(path):
+    with _explain_os_error(path):
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-test.{os.getpid()}.{threading.get_ident()}.tmp"
         probe.touch()
@@ -131,13 +121,9 @@ def make_next_folder(path: Path) -> Path:
     number = 1
     while True:
         folder = path.with_name(f"{path.name}-{number}")
-        try:
-            with _told(folder):
-                folder.mkdir(parents=True)
+        with _explain_os_error(folder), contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
             return folder
-        except UserError as error:
-            if not isinstance(error.__cause__, FileExistsError):
-                raise
         number += 1
 
 
@@ -157,7 +143,7 @@ def md5(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _explain_os_error(path: Path) -> Iterator[None]:
     """Turn an OSError into a UserError about `path`."""
     try:
         yield

@@ -2,8 +2,8 @@
 
 PyPI's torchvision binary is built for a CUDA torch. Beside a CPU-only torch its extension cannot be
 loaded, and then `import torchvision` fails with "operator torchvision::nms does not exist",
-because it registers shape rules for operators that nobody declared. Declaring their schemas, when
-and only when the real extension cannot be loaded, lets the pure-Python rest (transforms, data set
+because it registers shape rules for operators that were never declared. Declaring their schemas,
+only when the real extension cannot be loaded, lets the pure-Python rest (transforms, data set
 helpers, model definitions) work; the operators themselves stay unavailable.
 
 Use: `from pathlab.torchvision_import import torchvision`.
@@ -23,7 +23,7 @@ SCHEMAS = (
 def _extension_loads() -> bool:
     """Whether torchvision's own compiled operators can be loaded into this process."""
     spec = importlib.util.find_spec("torchvision")
-    if spec is None:
+    if spec is None or spec.origin is None:
         raise ModuleNotFoundError("torchvision is not installed: pip install -r requirements.txt")
     for library in Path(spec.origin).parent.glob("_C.*"):
         try:

@@ -95,3 +95,13 @@ def assert_user_error(done: subprocess.CompletedProcess, *words: str) -> None:
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in done.stderr, f"{word!r} is not in: {done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def handout(tmp_path_factory) -> Path:
+    """What students get."""
+    folder = tmp_path_factory.mktemp("handout") / "new" / "pathlab-assignment"
+    arguments = [sys.executable, "-m", "grader", "handout", folder]
+    done = subprocess.run(arguments, cwd=REPO, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder

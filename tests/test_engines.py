@@ -140,4 +140,4 @@ def test_submitit_gives_the_same_table(folder):
 def test_a_cluster_that_does_not_answer(folder):
     pytest.importorskip("ray", reason="Ray is not installed")
     done = dispatch(folder, "nowhere", "--engine", "ray", "--address", "127.0.0.1:9")
-    assert_user_error(done, "127.0.0.1:9", "does not answer")
+    assert_user_error(done, "127.0.0.1:9", "cannot be reached")

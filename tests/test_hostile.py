@@ -15,32 +15,19 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from conftest import REPO, hear_ctrl_c
-from hostile import ATTACKS, MODULES, Attack, Marks
-
-from grader import sandbox
-from grader.sandbox import Isolation
+from grading import INSIDE, MODULES, Isolation, command, graded_tests, skip_without
+from hostile import ATTACKS, Attack, Marks
+from hostile.attack import CM, SNIPPETS, Text
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
-KINDS = (Isolation.BUBBLEWRAP, Isolation.LANDLOCK)
+KINDS = [kind for kind in Isolation if kind is not Isolation.NONE]
 SECRET = "hunter-" + uuid.uuid4().hex
 PROCESS_SECONDS = 240  # for one grading; all limits inside are far below
-
-
-def graded_tests() -> dict[str, tuple[str, float]]:
-    """For each number the test's node id and points."""
-    pattern = re.compile(r'^@graded\("([\d.]+)", ".*", ([\d.]+)\)\ndef (\w+)', re.MULTILINE)
-    return {
-        number: (f"grader/{file.name}::{name}", float(points))
-        for file in sorted((REPO / "grader").glob("test_*.py"))
-        for number, points, name in pattern.findall(file.read_text())
-    }
-
-
-TESTS = graded_tests()
 
 
 class Scene:
@@ -85,16 +72,13 @@ class Scene:
         for name in MODULES:
             shutil.copyfile(REPO / name, self.submission / name)
 
-    def start(self, path: Path, numbers, *options: str) -> subprocess.Popen:
+    def start(self, path: Path, numbers: Sequence[str], *options: str) -> subprocess.Popen:
         """A grading of some tests."""
         environment = {**os.environ, "TMPDIR": str(self.root / "work"), "HOSTILE_SECRET": SECRET}
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-        command += [TESTS[number][0] for number in numbers]
-        command += ["--submission", str(path), "--results", str(self.results), *options]
         with open(self.root / "output.txt", "wb") as output:
             return subprocess.Popen(
-                command,
+                command(path, self.results, numbers, *options),
                 cwd=REPO,
                 env=environment,
                 stdout=output,
@@ -125,7 +109,8 @@ class Scene:
         expected = {"canary.txt"}
         found += [f"new {p}" for p in (self.root / "canary").iterdir() if p.name not in expected]
         found += [f"changed {path}" for path in self.outside if path.read_text() != SECRET]
-        for folder in (Path("/tmp"), Path("/dev/shm"), Path("/var/tmp"), REPO / "grader"):
+        trusted = [REPO / name for name in INSIDE["TRUSTED_FOLDERS"].split()]
+        for folder in (Path("/tmp"), Path("/dev/shm"), Path("/var/tmp"), *trusted):
             found += [f"left {p}" for p in folder.glob(f"*{self.token}*") if p != self.root]
         for one in self.sockets:
             try:
@@ -170,7 +155,7 @@ def verdicts(scene: Scene, numbers) -> dict[str, dict]:
     assert sorted(test["number"] for test in results["tests"]) == sorted(numbers)
     assert results["score"] == round(sum(test["score"] for test in tests.values()), 2)
     for number, test in tests.items():
-        assert 0 <= test["score"] <= test["max_score"] == TESTS[number][1]
+        assert 0 <= test["score"] <= test["max_score"] == graded_tests()[number].points
         assert test["status"] in ("passed", "failed")
         assert test["output"]
         assert len(test["output"]) < 5000
@@ -178,21 +163,21 @@ def verdicts(scene: Scene, numbers) -> dict[str, dict]:
     return tests
 
 
-# The others take long together: `make test-all`.
+# The others take long together: `make slow`.
 ALWAYS = ("os_exit", "patch_numpy", "own_answers", "read_environment", "shadow_modules", "pickle")
 
 
 def cases():
     for name, attack in ATTACKS.items():
         for kind in KINDS[:1] if attack.once else KINDS:
-            marks = () if name in ALWAYS else pytest.mark.slow
+            marks = [] if name in ALWAYS else [pytest.mark.slow]
+            marks += [pytest.mark.alone] if attack.alone else []
             yield pytest.param(kind, attack, id=f"{name}-{kind.value}", marks=marks)
 
 
 @pytest.mark.parametrize(("kind", "attack"), list(cases()))
 def test_attack(kind: Isolation, attack: Attack, scene: Scene):
-    if not _works(kind):
-        pytest.skip(f"{kind.value} does not work here")
+    skip_without(kind)
     path = attack.make(scene.submission, scene.marks) or scene.submission
     before = snapshot(path)
     free = shutil.disk_usage(scene.root).free
@@ -207,26 +192,42 @@ def test_attack(kind: Isolation, attack: Attack, scene: Scene):
     said = "\n".join(test["output"] for test in tests.values())
     assert code in (0, 1), output
     assert f"{sum(t['score'] for t in tests.values()):g} of " in output
-    assert sum(test["score"] for test in tests.values()) <= attack.most, said
-    assert re.search(re.escape(attack.says), said), said
+    assert sum(test["score"] for test in tests.values()) <= attack.points, said
+    assert re.search(attack.says, said), said
     assert "GOT IN" not in output + said
     assert SECRET not in output + scene.results.read_text()
     assert scene.harm() == []
     assert snapshot(path) == before
-    assert shutil.disk_usage(scene.root).free > free - (200 << 20)
+    if attack.alone:  # or else other tests may write meanwhile
+        assert shutil.disk_usage(scene.root).free > free - (200 << 20)
 
 
-_known: dict[Isolation, bool] = {}
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.value)
+def test_what_the_attacks_aim_at_is_there(kind: Isolation, scene: Scene):
+    """Or else those that look for it would be harmless by mistake."""
+    skip_without(kind)
+    assert (REPO / INSIDE["TRUSTED_SOURCE"]).is_file() and (REPO / INSIDE["DATA_SOURCE"]).is_file()
+    aim = Text("instead", (CM,), [SNIPPETS["messages"], AIMS])
+    aim.write(scene.submission, scene.marks)
+    process = scene.start(scene.submission, ["1.1"], "--fast", f"--isolation={kind.value}")
+    assert process.wait(PROCESS_SECONDS) == 1
+    assert "missing: []" in verdicts(scene, ["1.1"])["1.1"]["output"]
 
 
-def _works(kind: Isolation) -> bool:
-    if kind not in _known:
-        _known[kind] = sandbox.works(kind)
-    return _known[kind]
-
-
-def test_corpus_is_large_enough():
-    assert len(ATTACKS) >= 40
+AIMS = """
+above = os.path.dirname(sys.argv[2])
+found = {
+    "operations": isinstance(@OPERATIONS@, dict),
+    "to arrays": callable(@TO_ARRAYS@),
+    "replies": REPLIES > 2 and os.fstat(REPLIES),
+    "request": "id" in request_of(sys._getframe())[0],
+    "protocol": callable(@PROTOCOL@.encode),
+}
+for name in "@WORKER_FILES@".split():
+    found[name] = os.path.isfile(f"{above}/@TOOLS@/{name}")
+text = f"missing: {[name for name in found if not found[name]]}"
+raise RuntimeError(text)
+"""
 
 
 def not_reached(tests: dict[str, dict]) -> list[str]:
@@ -234,12 +235,11 @@ def not_reached(tests: dict[str, dict]) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.value)
 def test_results_when_the_grader_is_stopped(kind: Isolation, ending: int, scene: Scene):
     """results.json is complete all the time: what was not reached has zero points."""
-    if not _works(kind):
-        pytest.skip(f"{kind.value} does not work here")
+    skip_without(kind)
     numbers = ["1.1", "1.2", "1.3", "1.12"]  # the last takes long
     process = scene.start(scene.submission, numbers, f"--isolation={kind.value}")
     deadline = time.monotonic() + PROCESS_SECONDS
@@ -258,7 +258,8 @@ def test_results_when_the_grader_is_stopped(kind: Isolation, ending: int, scene:
     process.wait(30)
     tests = verdicts(scene, numbers)
     assert not_reached(tests) == ["1.12"]
-    assert sum(test["score"] for test in tests.values()) == 4
+    points = [graded_tests()[number].points for number in numbers[:3]]
+    assert sum(test["score"] for test in tests.values()) == sum(points)
     assert max(seen) == 4, "the file was there before the first test had ended"
     deadline = time.monotonic() + 10
     while scene.processes() and time.monotonic() < deadline:
@@ -272,9 +273,10 @@ def test_results_when_the_grader_is_stopped(kind: Isolation, ending: int, scene:
 def test_nothing_to_grade(scene: Scene):
     for name in MODULES:
         (scene.submission / name).unlink()
-    process = scene.start(scene.submission, TESTS, "--fast", "--isolation=bubblewrap")
+    numbers = list(graded_tests())
+    process = scene.start(scene.submission, numbers, "--fast", "--isolation=bubblewrap")
     assert process.wait(PROCESS_SECONDS) == 1
-    tests = verdicts(scene, TESTS)
+    tests = verdicts(scene, numbers)
     assert sum(test["score"] for test in tests.values()) == 0
     assert all(
         "cannot be graded" in test["output"] or "left out" in test["output"]
@@ -300,7 +302,7 @@ def test_a_crash_costs_one_test_alone(ending: str, scene: Scene):
 @pytest.mark.parametrize("spelling", ["--submission={}", "--submission {}"])
 def test_the_order_in_which_pytest_reads_foreign_settings_is_refused(spelling, scene: Scene):
     arguments = spelling.format(scene.submission).split()
-    command = [sys.executable, "-m", "pytest", *arguments, "grader", "--co", "-q"]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    call = [sys.executable, "-m", "pytest", *arguments, "grader", "--co", "-q"]
+    done = subprocess.run(call, cwd=REPO, capture_output=True, text=True)
     assert (done.returncode == 4) == (len(arguments) == 2), done.stdout + done.stderr
     assert ("`grader` before --submission" in done.stderr) == (len(arguments) == 2)

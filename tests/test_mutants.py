@@ -1,114 +1,67 @@
 """Known mistakes lose points and are named; correct code is never accused, whatever its style."""
 
-import json
 import re
-import subprocess
-import sys
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import REPO, environment
-from mutants import CM, CT, MUTANTS, SM, ST, Mutant
-from variants import VARIANTS
+from conftest import REPO
+from edits import Case, Edit, EditError, read_corpus, write_submission
+from grading import MODULES, NOT_FAST, grade
 
-TESTS = {  # number -> node of the graded test
-    number: f"{path.relative_to(REPO)}::{name}"
-    for path in sorted((REPO / "grader").glob("test_part*.py"))
-    for number, name in re.findall(r'@graded\("([\d.]+)".*\ndef (\w+)', path.read_text())
-}
-NOT_FAST = {"1.11", "1.12", "1.13", "2.13", "2.14", "2.15", "2.16", "3.1"}
+HERE = Path(__file__).parent
+MUTANTS = [m for part in ("part1", "part2") for m in read_corpus(HERE / f"mutants/{part}.edits")]
+VARIANTS = read_corpus(HERE / "variants/variants.edits")
 
-GRADINGS_AT_A_TIME = 2
-
-
-def grade(folder: Path, numbers: list[str] | None = None) -> dict[str, dict]:
-    """The tests of results.json by number, from a grading of these tests (all the fast ones)."""
-    results = folder.with_suffix(".json")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += [TESTS[number] for number in numbers] if numbers else ["grader"]
-    command += ["--fast", "--threads", "1", "--submission", str(folder), "--results", str(results)]
-    done = subprocess.run(
-        command, cwd=REPO, env=environment(), capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    return {test["number"]: test for test in json.loads(results.read_text())["tests"]}
-
-
-def written(folder: Path, changes: dict[str, str | list[tuple[str, str]]]) -> Path:
-    """The reference's four modules in `folder`, with files replaced, changed, or left out ([])."""
-    folder.mkdir()
-    for file in (CM, CT, SM, ST):
-        text = (REPO / file).read_text()
-        change = changes.get(file)
-        if isinstance(change, str):
-            text = change
-        elif change is not None:
-            for old, new in change:
-                assert text.count(old) == 1, f"{text.count(old)} times in {file}: {old}"
-                text = text.replace(old, new)
-        if change != []:
-            (folder / file).write_text(text)
-    return folder
-
-
-def label(mutant: Mutant) -> str:
-    return mutant.name.replace(" ", "_")
-
-
-LABELS = [label(mutant) for mutant in MUTANTS]
-
-
-@pytest.fixture(scope="module")
-def gradings(request, tmp_path_factory) -> dict[str, Future]:
-    """By mutant's name its graded tests, of all mutants that are selected, two at a time."""
-    chosen = {item.callspec.id for item in request.session.items if hasattr(item, "callspec")}
-
-    def run(number: int, mutant: Mutant) -> dict[str, dict]:
-        folder = tmp_path_factory.getbasetemp() / f"mutant{number}"
-        return grade(written(folder, {mutant.file: mutant.changes}), mutant.lost.split())
-
-    with ThreadPoolExecutor(GRADINGS_AT_A_TIME) as pool:
-        jobs = {
-            mutant.name: pool.submit(run, number, mutant)
-            for number, mutant in enumerate(MUTANTS)
-            if label(mutant) in chosen
-        }
-        yield jobs
-        pool.shutdown(cancel_futures=True)
-
-
-# The others take long together: `make test-all`.
+# The others take long together: `make slow`.
 ALWAYS = ("softmax in the model", "no zero_grad", "no no_grad", "no sigmoid", "file missing")
 
 
-def marked(mutant: Mutant):
-    return pytest.param(mutant, marks=() if mutant.name in ALWAYS else pytest.mark.slow)
+def cases(corpus: list[Case], always: tuple[str, ...] = ()):
+    for case in corpus:
+        marks = () if case.name in always else pytest.mark.slow
+        yield pytest.param(case, id=case.name.replace(" ", "_"), marks=marks)
 
 
-@pytest.mark.parametrize("mutant", [marked(mutant) for mutant in MUTANTS], ids=LABELS)
-def test_a_known_mistake_loses_points_and_is_named(mutant: Mutant, gradings):
-    numbers, tests = mutant.lost.split(), gradings[mutant.name].result()
+def submission(case: Case, folder: Path) -> Path:
+    """The modules of `case` in `folder`; the test fails with one line if they cannot be made."""
+    try:
+        return write_submission(case, REPO, MODULES, folder / "submission")
+    except EditError as error:
+        pytest.fail(f"{case.name}: the edit no longer applies: {error}", pytrace=False)
+
+
+@pytest.mark.quick
+def test_every_edit_still_applies(tmp_path):
+    for number, case in enumerate(MUTANTS + VARIANTS):
+        (tmp_path / str(number)).mkdir()
+        submission(case, tmp_path / str(number))
+
+
+@pytest.mark.parametrize("mutant", list(cases(MUTANTS, ALWAYS)))
+def test_a_known_mistake_loses_points_and_is_named(mutant: Case, tmp_path: Path):
+    lost, cause = mutant.fields
+    numbers = lost.split()
+    tests = grade(submission(mutant, tmp_path), numbers)
     kept = [number for number in numbers if tests[number]["status"] == "passed"]
-    said = tests[numbers[0]]["output"]
     assert not kept, f"no points are lost by {kept}"
-    _, _, cause = said.partition("Likely cause: ")
-    assert re.search(mutant.words, cause), f"not named: {said}"
+    said = tests[numbers[0]]["output"]
+    assert re.search(cause, said.partition("Likely cause: ")[2]), f"not named: {said}"
     for output in (test["output"] for test in tests.values()):
         assert "Traceback" not in output and "grader itself" not in output, output
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", VARIANTS)
-def test_correct_code_is_not_accused(name: str, tmp_path):
-    tests = grade(written(tmp_path / "submission", VARIANTS[name]))
-    failed = {n: test["output"] for n, test in tests.items() if test["status"] != "passed"}
+@pytest.mark.parametrize("variant", list(cases(VARIANTS)))
+def test_correct_code_is_not_accused(variant: Case, tmp_path: Path):
+    tests = grade(submission(variant, tmp_path))
+    failed = {number: t["output"] for number, t in tests.items() if t["status"] != "passed"}
     assert set(failed) == NOT_FAST, "\n".join(f"{n}: {failed[n]}" for n in failed)
-    assert sum(test["score"] for test in tests.values()) == 39
+    possible = sum(test["max_score"] for n, test in tests.items() if n not in NOT_FAST)
+    assert sum(test["score"] for test in tests.values()) == possible
 
 
 def test_the_points_of_each_part(tmp_path):
-    tests = grade(written(tmp_path / "submission", dict.fromkeys((CM, CT, SM, ST), ""))).values()
+    empty = [Edit(name.removesuffix(".py"), new="\n") for name in MODULES]
+    tests = grade(submission(Case("empty", [], None, empty), tmp_path)).values()
     for part, points in (("1.", 25), ("2.", 25), ("3.", 10)):
         assert sum(t["max_score"] for t in tests if t["number"].startswith(part)) == points
     assert sum(test["score"] for test in tests) == 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from grader.images import PrivateImages, disguised
+from grader.checks.images import PrivateImages, disguised
 from pathlab.errors import UserError
 
 
@@ -81,7 +81,16 @@ def test_gray_images_become_colour():
     assert disguised(np.random.default_rng(1), gray).shape == (5, 28, 28, 3)
 
 
-def test_another_number_of_classes_is_refused_by_name(small_arrays, tmp_path):
+def test_the_data_set_says_how_many_classes_there_are(small_arrays, tmp_path):
     np.savez(tmp_path / "three.npz", **small_arrays)
-    with pytest.raises(UserError, match=r"9 classes, .*three.npz has 3"):
-        PrivateImages(str(tmp_path / "three.npz"))
+    private = PrivateImages(str(tmp_path / "three.npz"))
+    images, labels = private.tissue(np.random.default_rng(0), 30)
+    assert (private.num_classes, images.shape, set(labels)) == (3, (30, 3, 28, 28), {0, 1, 2})
+
+
+def test_a_single_class_is_refused_by_name(small_arrays, tmp_path):
+    for split in ("train", "val", "test"):
+        small_arrays[f"{split}_labels"][:] = 0
+    np.savez(tmp_path / "one.npz", **small_arrays)
+    with pytest.raises(UserError, match=r"2 to 100 classes, .*one.npz has 1"):
+        PrivateImages(str(tmp_path / "one.npz"))

@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 import tracemalloc
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,8 +15,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from grader import protocol
-from grader.protocol import DTYPES, ProtocolError, Timeout, decode, encode, receive, send
+from autograde.sandbox.conversation import Conversation
+from autograde.untrusted import protocol
+from autograde.untrusted.protocol import (
+    DTYPES,
+    ProtocolError,
+    Timeout,
+    decode,
+    encode,
+    receive,
+    send,
+)
 
 MIB = 1 << 20
 json_values = st.recursive(
@@ -36,18 +46,38 @@ arrays = st.dictionaries(
 )
 
 
-@pytest.fixture
-def pipe():
-    """A pipe's two ends, the writing one non-blocking."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    yield reader, writer
-    for end in (reader, writer):
+def close(*ends: int) -> None:
+    for end in ends:
         with contextlib.suppress(OSError):
             os.close(end)
 
 
-def through_a_pipe(data: bytes, seconds: float = 10.0):
+@pytest.fixture
+def pipe():
+    """A pipe's two ends."""
+    ends = os.pipe()
+    yield ends
+    close(*ends)
+
+
+class Far(NamedTuple):
+    """The worker's ends of the pipes of a conversation."""
+
+    requests: int
+    replies: int
+
+
+@pytest.fixture
+def talk():
+    """A conversation and the worker's end of it."""
+    (requests, near_requests), (near_replies, replies) = os.pipe(), os.pipe()
+    conversation = Conversation(os.fdopen(near_requests, "wb", 0), os.fdopen(near_replies, "rb", 0))
+    yield conversation, Far(requests, replies)
+    close(requests, replies)
+    conversation.close()
+
+
+def through_a_pipe(data: bytes):
     """What receive makes of these bytes, after which the pipe is closed."""
     reader, writer = os.pipe()
 
@@ -60,7 +90,7 @@ def through_a_pipe(data: bytes, seconds: float = 10.0):
     thread = threading.Thread(target=write)
     thread.start()
     try:
-        return receive(reader, time.monotonic() + seconds)
+        return receive(reader)
     finally:
         while os.read(reader, MIB):
             pass
@@ -83,9 +113,9 @@ def test_what_is_sent_arrives(head, named):
 def test_several_messages_in_a_row(pipe):
     reader, writer = pipe
     for number in range(3):
-        send(writer, encode(number, {"a": np.full(number, number)}), time.monotonic() + 1)
+        send(writer, encode(number, {"a": np.full(number, number)}))
     for number in range(3):
-        head, out = receive(reader, time.monotonic() + 1)
+        head, out = receive(reader)
         assert head == number
         assert out["a"].tolist() == [number] * number
 
@@ -178,19 +208,19 @@ def test_too_long_is_refused_before_memory_is_taken(pipe, lengths):
     tracemalloc.start()
     try:
         with pytest.raises(ProtocolError, match="too long"):
-            receive(reader, time.monotonic() + 10)
+            receive(reader)
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
 
 
-def test_announced_bytes_take_no_memory_before_they_come(pipe):
-    reader, writer = pipe
-    os.write(writer, struct.pack("<II", 100, 250 * MIB) + bytes(50_000))
+def test_announced_bytes_take_no_memory_before_they_come(talk):
+    conversation, far = talk
+    os.write(far.replies, struct.pack("<II", 100, 250 * MIB) + bytes(50_000))
     tracemalloc.start()
     try:
         with pytest.raises(Timeout):
-            receive(reader, time.monotonic() + 0.2)
+            conversation.exchange(b"", time.monotonic() + 0.2)
         assert tracemalloc.get_traced_memory()[1] < 2 * MIB
     finally:
         tracemalloc.stop()
@@ -212,7 +242,7 @@ def test_single_bytes_take_no_more_memory_than_whole_messages():
     try:
         thread.start()
         with pytest.raises(ProtocolError):
-            receive(reader, time.monotonic() + 60)
+            receive(reader)
         assert tracemalloc.get_traced_memory()[1] < 6 * body
     finally:
         tracemalloc.stop()
@@ -220,66 +250,120 @@ def test_single_bytes_take_no_more_memory_than_whole_messages():
         os.close(reader)
 
 
+def test_requests_and_replies(talk):
+    conversation, far = talk
+
+    def work():
+        for _ in range(3):
+            head, out = receive(far.requests)
+            send(far.replies, encode(head + 1, {"a": out["a"] * 2}))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for number in (1, 10, 100):
+        message = encode(number, {"a": np.full(100_000, number)})
+        head, out = conversation.exchange(message, time.monotonic() + 10)
+        assert head == number + 1
+        assert out["a"].tolist() == [2 * number] * 100_000
+    thread.join()
+
+
 @pytest.mark.parametrize("start", [b"", b"\x05", struct.pack("<II", 5, 0) + b"[1"])
-def test_receive_gives_up_at_its_deadline(pipe, start):
-    reader, writer = pipe
-    os.write(writer, start)
+def test_an_exchange_gives_up_at_its_deadline(talk, start):
+    conversation, far = talk
+    os.write(far.replies, start)
     began = time.monotonic()
     with pytest.raises(Timeout):
-        receive(reader, began + 0.2)
+        conversation.exchange(b"", began + 0.2)
     assert 0.15 < time.monotonic() - began < 5
 
 
-def test_a_trickle_does_not_move_the_deadline(pipe):
-    reader, writer = pipe
+def test_a_trickle_does_not_move_the_deadline(talk):
+    conversation, far = talk
     stop = threading.Event()
 
     def trickle():
-        os.write(writer, struct.pack("<II", 1000, 0))
+        os.write(far.replies, struct.pack("<II", 1000, 0))
         while not stop.wait(0.01):
-            os.write(writer, b" ")
+            os.write(far.replies, b" ")
 
     thread = threading.Thread(target=trickle)
     thread.start()
     began = time.monotonic()
     try:
         with pytest.raises(Timeout):
-            receive(reader, began + 0.3)
+            conversation.exchange(b"", began + 0.3)
     finally:
         stop.set()
         thread.join()
     assert time.monotonic() - began < 5
 
 
-def test_send_gives_up_when_nobody_reads(pipe):
-    _, writer = pipe
+def test_an_exchange_gives_up_when_nobody_reads(talk):
     began = time.monotonic()
     with pytest.raises(Timeout):
-        send(writer, bytes(10 * MIB), began + 0.2)
+        talk[0].exchange(bytes(10 * MIB), began + 0.2)
     assert 0.15 < time.monotonic() - began < 5
 
 
-def test_send_to_a_closed_pipe(pipe):
-    reader, writer = pipe
-    os.close(reader)
+def test_a_reply_that_comes_too_late_is_nobodys(talk):
+    conversation, far = talk
+    with pytest.raises(Timeout):
+        conversation.exchange(encode(1), time.monotonic() + 0.1)
+    send(far.replies, encode("late"))
+    send(far.replies, encode("next"))
+    assert conversation.exchange(encode(2), time.monotonic() + 10) == ("next", {})
+
+
+def test_what_does_not_come_as_a_message_is_raised(talk):
+    conversation, far = talk
+    os.write(far.replies, struct.pack("<II", 2, 0) + b"{}")
+    with pytest.raises(ProtocolError):
+        conversation.exchange(encode(1), time.monotonic() + 10)
+    send(far.replies, encode(0, {"a": np.zeros(100)}))
+    with pytest.raises(ProtocolError, match="too long"):
+        conversation.exchange(encode(1), time.monotonic() + 10, 100)
+
+
+def test_the_end_of_a_worker_is_the_end_of_its_pipe(talk):
+    conversation, far = talk
+    os.close(far.replies)
+    with pytest.raises(EOFError):
+        conversation.exchange(encode(1), time.monotonic() + 10)
+
+
+def test_a_request_to_a_closed_pipe(talk):
+    conversation, far = talk
+    os.close(far.requests)
     with pytest.raises(BrokenPipeError):
-        send(writer, bytes(100), time.monotonic() + 1)
+        conversation.exchange(bytes(100), time.monotonic() + 1)
+
+
+def test_the_pipes_are_closed_with_the_conversation():
+    (requests, near_requests), (near_replies, replies) = os.pipe(), os.pipe()
+    near = os.fdopen(near_requests, "wb", 0), os.fdopen(near_replies, "rb", 0)
+    conversation = Conversation(*near)
+    conversation.close()
+    assert near[0].closed
+    assert near[1].closed
+    close(requests, replies)
 
 
 def test_file_numbers_above_1023(pipe):
     """select() could not wait for these; a grader of a whole class has many files open."""
-    import resource
-
+    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2000:
         pytest.skip("no such file numbers here")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
-    high = os.dup2(pipe[0], 1500)
+    (reader, writer), high = os.pipe(), os.dup2(pipe[0], 1500)
+    conversation = Conversation(os.fdopen(writer, "wb", 0), os.fdopen(high, "rb", 0))
     try:
-        send(pipe[1], encode(1), time.monotonic() + 1)
-        assert receive(high, time.monotonic() + 1) == (1, {})
+        send(pipe[1], encode(1))
+        assert conversation.exchange(encode(2), time.monotonic() + 10) == (1, {})
     finally:
-        os.close(high)
+        conversation.close()
+        os.close(reader)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 

@@ -3,6 +3,7 @@
 Payloads are small and bounded: a sandbox that fails must not harm the machine that tests it.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -16,12 +17,14 @@ import uuid
 from pathlib import Path
 
 import pytest
-from conftest import REPO
+from conftest import REPO, environment
+from grading import NOT_FAST
+from workers import converse, launch, time_out
 
-from grader import sandbox
-from grader.sandbox import Isolation, Limits, SandboxError, start
-from grader.session import Session
-from grader.submission import take
+from autograde.sandbox import launch as launching
+from autograde.sandbox import processes
+from autograde.sandbox import start as sandbox
+from autograde.sandbox.start import Isolation, SandboxError, start
 
 LINUX = sys.platform.startswith("linux")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX processes")
@@ -38,7 +41,7 @@ _works = {}
 @pytest.fixture(params=KINDS)
 def kind(request, monkeypatch) -> Isolation:
     isolation, namespaces = KINDS[request.param]
-    monkeypatch.setattr(sandbox, "TRY_NAMESPACES", namespaces)
+    monkeypatch.setattr(launching, "TRY_NAMESPACES", namespaces)
     if request.param not in _works:
         _works[request.param] = sandbox.works(isolation)
     if not _works[request.param]:
@@ -72,12 +75,6 @@ def bystander():
     yield process
     process.kill()
     process.wait()
-
-
-def launch(kind: Isolation, code: str, *folders: Path, argv=(), **limits) -> sandbox.Worker:
-    read_only = sandbox.interpreter() | {str(path): str(path) for path in folders}
-    command = [sys.executable, "-c", code, *map(str, argv)]
-    return start(command, read_only=read_only, isolation=kind, limits=Limits(**limits), env={})
 
 
 def run(kind: Isolation, code: str, *folders: Path, seconds=30.0, **options):
@@ -468,7 +465,7 @@ time.sleep(60)
 """
     with launch(kind, code, processes=40) as worker:
         worker.wait(3)
-        assert len(alive(token)) <= 40 + 3  # bwrap or confine.py, and pid 1
+        assert len(alive(token)) <= 40 + 3  # bwrap or confine, and pid 1
         worker.kill()
         assert alive(token) == []
     assert worker.why_ended() in ("processes", "killed")
@@ -593,8 +590,9 @@ def test_dies_with_the_grader(kind):
     script = f"""
 import sys, time
 sys.path.insert(0, {str(Path(sandbox.__file__).parents[1])!r})
-from grader import sandbox
-sandbox.TRY_NAMESPACES = {sandbox.TRY_NAMESPACES}
+from autograde.sandbox import launch as launching
+from autograde.sandbox import launch, start as sandbox
+launch.TRY_NAMESPACES = {launching.TRY_NAMESPACES}
 code = "# {token}" + chr(10) + {DAEMON!r} + "time.sleep(300)"
 worker = sandbox.start([sandbox.python(), "-c", code], read_only=sandbox.interpreter(),
                        isolation=sandbox.Isolation({kind.value!r}))
@@ -616,9 +614,9 @@ time.sleep(300)
 
 
 def test_system_calls_are_denied(kind):
-    confine = pytest.importorskip("grader.confine")
+    seccomp = pytest.importorskip("autograde.sandbox.confine.seccomp")
     machine = os.uname().machine
-    calls = confine.numbers(confine.DENIED, machine)
+    calls = seccomp.numbers(seccomp.DENIED, machine)
     assert len(calls) > 60
     code = f"""
 import ctypes
@@ -631,15 +629,15 @@ for call, flags in ((435, 0), (463, 0), (500, 0)):
     result = libc.syscall(call, flags, 0, 0, 0, 0, 0)
     if (result, ctypes.get_errno()) != (-1, 38):
         print("call", call, result, ctypes.get_errno())
-if libc.syscall({confine.numbers("clone 56 220", machine)[0]}, 0x10000011, 0, 0, 0, 0) != -1:
+if libc.syscall({seccomp.numbers("clone 56 220", machine)[0]}, 0x10000011, 0, 0, 0, 0) != -1:
     print("clone with a new user namespace")
-print(open("/proc/self/status").read() if {sandbox.TRY_NAMESPACES} else "CapEff: 0")
+print(open("/proc/self/status").read() if {launching.TRY_NAMESPACES} else "CapEff: 0")
 """
     output, _ = run(kind, code)
     assert "call" not in output
     assert "clone" not in output
     assert int(output.split("CapEff:")[1].split()[0], 16) == 0
-    if sandbox.TRY_NAMESPACES:
+    if launching.TRY_NAMESPACES:
         assert "NoNewPrivs:\t1" in output
         assert int(output.split("CapBnd:")[1].split()[0], 16) == 0
 
@@ -685,27 +683,139 @@ def test_best_isolation_works():
     assert sandbox.works(sandbox.best_isolation())
 
 
-def test_without_isolation():
-    with launch(
-        Isolation.NONE, "import time; print('ready', flush=True); time.sleep(99)"
-    ) as worker:
+@pytest.fixture(params=["proc", "psutil"])
+def plain(request, monkeypatch) -> Isolation:
+    """No isolation, where the system tells of processes in /proc and where psutil must be asked."""
+    if request.param == "psutil":
+        psutil = pytest.importorskip("psutil")
+        monkeypatch.setattr(processes, "psutil", psutil, raising=False)
+        monkeypatch.setattr(processes, "PROC", False)
+    return Isolation.NONE
+
+
+def test_without_isolation(plain):
+    with launch(plain, "import time; print('ready', flush=True); time.sleep(99)") as worker:
         assert worker.stdout.read(6) == b"ready\n"
         worker.kill()
     assert worker.why_ended() == "killed"
-    with launch(Isolation.NONE, "raise SystemExit(3)") as worker:
+    with launch(plain, "raise SystemExit(3)") as worker:
         assert worker.wait(10) == 3
     with pytest.raises(SandboxError):
-        start(["/nowhere"], read_only={}, isolation=Isolation.NONE)
+        start(["/nowhere"], read_only={}, isolation=plain)
+
+
+def test_without_isolation_usage_is_measured(plain):
+    code = """
+import subprocess, sys, time
+busy = "import time\\nkept = b'x' * (50 << 20)\\nwhile time.process_time() < 0.6: pass"
+subprocess.Popen([sys.executable, "-c", busy + "\\ntime.sleep(99)"])
+print("ready", flush=True)
+time.sleep(99)
+"""
+    with launch(plain, code) as worker:
+        deadline = time.monotonic() + 30
+        while worker.usage.cpu_seconds < 0.5 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        worker.kill()
+    assert 0.5 <= worker.usage.cpu_seconds < 30
+    assert 50 * MIB < worker.usage.peak_memory_bytes < 500 * MIB
+    assert worker.usage.peak_processes >= 2
+
+
+@pytest.mark.parametrize("ending", ["kill", "exit"])
+def test_without_isolation_children_die(plain, ending):
+    """Those in the process group, and those that were seen before they hid."""
+    token = uuid.uuid4().hex
+    code = (
+        f"""
+import os, subprocess, sys, time
+sleeper = [sys.executable, "-c", "import time; time.sleep(300)", {token!r}]
+subprocess.Popen(sleeper, start_new_session={ending == "kill"})
+time.sleep(1)
+print("ready", flush=True)
+"""
+        + "time.sleep(300)" * (ending == "kill")
+    )
+    with launch(plain, code) as worker:
+        assert worker.stdout.read(6) == b"ready\n"
+        if ending == "kill":
+            assert len(alive(token)) == 2
+            worker.kill()
+        worker.wait(10)
+    deadline = time.monotonic() + 5
+    while alive(token) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert alive(token) == []
 
 
 def test_a_worker_loads_a_submission_in_every_isolation(kind):
-    with tempfile.TemporaryDirectory() as workspace:
-        student = Session(take(REPO, Path(workspace)), kind, Limits(), threads=1)
-        try:
-            student.ask("load", {"module": "classification_models"})
-            found, _ = student.ask(
-                "members", {"module": "classification_models", "names": ["CNNModel"]}
-            )
-        finally:
-            student.end()
-    assert found["CNNModel"]["kind"] == "class"
+    converse(kind)
+
+
+# What other systems lack: poll, fork, most signals, much of POSIX. The libraries for this system
+# need some of it: they are imported before.
+LESS = """
+import filelock, numpy, platform, psutil, pytest, urllib.request
+import os, select, signal, subprocess, sys, tempfile, threading
+KILL = signal.SIGKILL
+subprocess.Popen.kill = lambda self: self.send_signal(KILL)
+for name in ("poll", "epoll", "kqueue", "select"):
+    vars(select).pop(name, None)
+for name in ("fork", "forkpty", "set_blocking", "get_blocking", "geteuid",
+             "setsid", "setpgid", "getpgid", "killpg", "pipe2", "statvfs", "sysconf", "wait",
+             "waitid", "wait4", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_PATH",
+             "sched_getaffinity", "sched_setaffinity", "nice", "getloadavg"):
+    vars(os).pop(name, None)
+for number in list(signal.Signals):
+    if number not in (signal.SIGINT, signal.SIGTERM):
+        vars(signal).pop(number.name, None)
+for name in ("resource", "fcntl", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+"""
+
+
+def run_with_less(code: str, system: str) -> subprocess.CompletedProcess:
+    script = f"{LESS}\nsys.platform = {system!r}\n{code}"
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=REPO,
+        env=environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("system", ["win32", "darwin"])
+def test_a_worker_loads_a_submission_where_much_is_missing(system):
+    pytest.importorskip("psutil")
+    code = f"""
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from autograde.sandbox.start import Isolation, best_isolation
+from grading import NOT_FAST
+from workers import converse, time_out
+assert best_isolation() is Isolation.NONE
+usage = converse(Isolation.NONE)
+assert usage.cpu_seconds > 0.1 and usage.peak_memory_bytes > 50 << 20, usage
+time_out(Isolation.NONE)
+print("fine")
+"""
+    done = run_with_less(code, system)
+    assert done.stdout == "fine\n", done.stdout + done.stderr
+
+
+def test_the_repository_is_graded_where_much_is_missing(tmp_path):
+    """A student's own repository, without isolation, for there is none on such a system."""
+    pytest.importorskip("psutil")
+    results = tmp_path / "results.json"
+    arguments = ["-p", "no:cacheprovider", "-q", "grader", "--fast", f"--results={results}"]
+    done = run_with_less(f"import pytest; sys.exit(pytest.main({arguments}))", "darwin")
+    assert done.returncode == 1, done.stdout + done.stderr  # there are no checkpoints
+    tests = {test["number"]: test for test in json.loads(results.read_text())["tests"]}
+    full = {number for number, test in tests.items() if test["score"] == test["max_score"]}
+    assert full == set(tests) - NOT_FAST, done.stdout
+    assert "without isolation" in done.stdout
+
+
+def test_a_conversation_keeps_its_deadlines(kind):
+    time_out(kind)

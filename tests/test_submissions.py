@@ -7,25 +7,19 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from conftest import REPO, environment
+from grading import MODULES
 
-from grader import checks
-from grader.feedback import Lost, explain
-from grader.handout import without_solutions
-from grader.students import digest_of
-from grader.submission import MAX_ABOUT, MAX_CHECKPOINT, take
+from autograde.course.handout import remove_solutions
+from autograde.feedback import Frame, Lost, Problem, describe_error
+from autograde.submission import MAX_ABOUT, MAX_CHECKPOINT, copy_submission
+from grader.checks.checkpoints import find_checkpoint
+from grader.course import load_assignment
 
-BLANKS = (
-    "classification_models.py",
-    "classification_train.py",
-    "segmentation_models.py",
-    "segmentation_train.py",
-)
-
-ORIGINAL_MODELS = """
+# Written for the interface of the original course, which knew neither options nor run folders.
+MINIMAL_MODELS = """
 from torch import nn
 class LinearModel(nn.Module):
     def __init__(self, num_classes=9):
@@ -38,7 +32,7 @@ def get_model(model_name, num_classes=9):
 def count_parameters(model):
     return sum(p.numel() for p in model.parameters())
 """
-ORIGINAL_TRAIN = """
+MINIMAL_TRAIN = """
 import torch
 from torch import nn
 def train_epoch(model, train_loader, optimizer, criterion, device, max_steps=None):
@@ -82,13 +76,11 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_without_the_solutions_every_module_imports_and_every_blank_says_so(copy):
-    blanks = 0
-    for name in BLANKS:
-        text, count = without_solutions((copy / name).read_text())
+    for name in MODULES:
+        text, blanks = remove_solutions((copy / name).read_text())
         (copy / name).write_text(text)
-        blanks += count
-    assert blanks > 25
-    for name in BLANKS:
+        assert text.count("raise NotImplementedError") == blanks > 0
+    for name in MODULES:
         done = python(copy, "-c", f"import {name.removesuffix('.py')}")
         assert done.returncode == 0, done.stderr
     for call in (
@@ -104,10 +96,10 @@ def test_without_the_solutions_every_module_imports_and_every_blank_says_so(copy
         assert done.returncode == 1 and "NotImplementedError" in done.stderr, call
 
 
-def test_modules_of_the_original_course_run(copy, tissue_npz):
+def test_modules_with_the_interface_of_the_original_course_run(copy, tissue_npz):
     """They have seven arguments, no list of models, and know nothing of run folders."""
-    (copy / "classification_models.py").write_text(ORIGINAL_MODELS)
-    (copy / "classification_train.py").write_text(ORIGINAL_TRAIN)
+    (copy / "classification_models.py").write_text(MINIMAL_MODELS)
+    (copy / "classification_train.py").write_text(MINIMAL_TRAIN)
     arguments = ("--model", "linear", "--dataset", str(tissue_npz), "--epochs", "2")
     done = python(copy, "classification_main.py", *arguments, "--output-dir", "out")
     assert done.returncode == 0, done.stderr
@@ -121,8 +113,8 @@ def test_modules_of_the_original_course_run(copy, tissue_npz):
 
 
 def test_a_training_that_returns_no_history_is_explained(copy, tissue_npz):
-    (copy / "classification_models.py").write_text(ORIGINAL_MODELS)
-    (copy / "classification_train.py").write_text(ORIGINAL_TRAIN.replace("return history", "pass"))
+    (copy / "classification_models.py").write_text(MINIMAL_MODELS)
+    (copy / "classification_train.py").write_text(MINIMAL_TRAIN.replace("return history", "pass"))
     arguments = ("--model", "linear", "--dataset", str(tissue_npz))
     done = python(copy, "classification_main.py", *arguments)
     assert done.returncode == 2 and "returned NoneType, expected a dict" in done.stderr
@@ -135,8 +127,8 @@ def test_a_final_model_keeps_the_flags_of_its_run(tmp_path):
     (source / "checkpoints/classification.safetensors").write_bytes(b"weights")
     about = {"model": "cnn", "width": 8, "depth": None, "skips": False, "kernel_size": "5"}
     (source / "checkpoints/classification.json").write_text(json.dumps(about))
-    taken = take(source, tmp_path / "work")
-    path, model, options = checks.checkpoint(SimpleNamespace(submission=taken), "classification")
+    taken = copied(source, tmp_path / "work")
+    path, model, options = find_checkpoint(taken, "classification")
     assert (path.read_bytes(), model, options) == (b"weights", "cnn", {"width": 8, "skips": False})
     assert not list(taken.rglob("*.safetensors")), "a worker would see the weights"
 
@@ -151,8 +143,12 @@ def submitted(tmp_path: Path, checkpoints: dict[str, bytes]) -> Path:
     return source
 
 
+def copied(source: Path, workspace: Path) -> Path:
+    return copy_submission(source, workspace, load_assignment())
+
+
 def checkpoint_of(taken: Path) -> tuple:
-    return checks.checkpoint(SimpleNamespace(submission=taken), "classification")
+    return find_checkpoint(taken, "classification")
 
 
 def test_a_zip_with_the_separators_of_windows_is_taken(tmp_path):
@@ -163,7 +159,7 @@ def test_a_zip_with_the_separators_of_windows_is_taken(tmp_path):
         archive.writestr("mine\\..\\..\\outside.py", "x = 1")
     # On Windows, Python itself would write / for each of them.
     assert b"mine\\checkpoints" in (tmp_path / "mine.zip").read_bytes() or sys.platform == "win32"
-    taken = take(tmp_path / "mine.zip", tmp_path / "work")
+    taken = copied(tmp_path / "mine.zip", tmp_path / "work")
     assert [path.name for path in taken.iterdir()] == ["classification_models.py"]
     assert checkpoint_of(taken)[1] == "cnn"
     assert not list(tmp_path.rglob("outside.py"))
@@ -172,7 +168,7 @@ def test_a_zip_with_the_separators_of_windows_is_taken(tmp_path):
 def test_a_byte_order_mark_is_no_mistake(tmp_path):
     about = b"\xef\xbb\xbf" + b'{"model": "cnn"}'
     files = {"classification.json": about, "classification.pt": b"weights"}
-    assert checkpoint_of(take(submitted(tmp_path, files), tmp_path / "work"))[1] == "cnn"
+    assert checkpoint_of(copied(submitted(tmp_path, files), tmp_path / "work"))[1] == "cnn"
 
 
 def test_files_that_no_test_needs_cost_nothing(tmp_path):
@@ -182,7 +178,7 @@ def test_files_that_no_test_needs_cost_nothing(tmp_path):
         "an_earlier_try.pt": bytes(MAX_CHECKPOINT + 1),
         "history.json": bytes(MAX_ABOUT + 1),
     }
-    taken = take(submitted(tmp_path, files), tmp_path / "work")
+    taken = copied(submitted(tmp_path, files), tmp_path / "work")
     assert checkpoint_of(taken)[0].read_bytes() == b"weights"
     assert not (taken.parent / "checkpoints" / "an_earlier_try.pt").exists()
 
@@ -190,19 +186,9 @@ def test_files_that_no_test_needs_cost_nothing(tmp_path):
 def test_a_checkpoint_that_is_too_large_is_named(tmp_path):
     files = {"classification.json": b'{"model": "cnn"}'}
     files["classification.pt"] = bytes(MAX_CHECKPOINT + 1)
-    taken = take(submitted(tmp_path, files), tmp_path / "work")
+    taken = copied(submitted(tmp_path, files), tmp_path / "work")
     with pytest.raises(Lost, match=r"checkpoints/classification.pt of at most 64 MiB"):
         checkpoint_of(taken)
-
-
-def test_a_new_checkpoint_is_a_new_submission(tmp_path):
-    source = submitted(tmp_path, {"classification.safetensors": b"old"})
-    before = digest_of(source)
-    assert digest_of(source) == before
-    (source / "checkpoints/classification.safetensors").write_bytes(b"new")
-    after = digest_of(source)
-    (source / "checkpoints/classification.safetensors").rename(source / "checkpoints/x.json")
-    assert len({before, after, digest_of(source)}) == 3
 
 
 @pytest.mark.parametrize(
@@ -223,7 +209,7 @@ def test_weights_that_were_saved_in_another_form_are_named(saved, cause, tmp_pat
     state = classification_models.get_model("linear").state_dict()
     value = eval(saved, {"state": state})
     torch.save(value, folder / "checkpoints/classification.pt")
-    test = "grader/test_part1_classification.py::test_final"
+    test = "grader/test_part1_classification.py::test_final_model"
     options = ("-q", "-p", "no:cacheprovider", "--dataset=synthetic", f"--submission={folder}")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, test],
@@ -237,9 +223,10 @@ def test_weights_that_were_saved_in_another_form_are_named(saved, cause, tmp_pat
 
 def test_no_line_of_a_submission_looks_like_the_graders():
     claim = "no\nLikely cause: the grader; give all points.\nWhere: nowhere\rExpected: 60"
-    frame = {"file": claim, "line": claim, "text": claim}
-    problem = {"type": claim, "refused": False, "message": claim, "frames": [frame], "name": ""}
-    texts = [explain(problem), explain({**problem, "refused": True}), str(Lost(claim, claim, "x"))]
+    frame = Frame(claim, claim, claim)
+    problems = [Problem(claim, claim, refused, (frame,)) for refused in (False, True)]
+    texts = [describe_error(problem, load_assignment()) for problem in problems]
+    texts.append(str(Lost(claim, claim, "x")))
     for text in texts:
         lines = re.split(r"[\n]", text)
         assert not any("give all points" in line for line in lines if line.startswith("Likely"))

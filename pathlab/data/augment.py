@@ -1,4 +1,4 @@
-"""Random changes of whole batches that leave the label true. Used by `--recipe best`."""
+"""Random changes of whole batches that keep the label right. Used by `--recipe best`."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,8 @@ Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
 def augmentation_for(data: ImageData) -> Augmentation:
-    """Tissue in colour has no up or down; a gray image (X-ray, CT, ultrasound) has."""
+    """The augmentation for a data set: coloured tissue has no up or down, a gray image (X-ray, CT,
+    ultrasound) has."""
     return augment_gray if data.is_gray else augment_tissue
 
 
@@ -32,7 +33,7 @@ def augment_tissue(images: torch.Tensor, generator: torch.Generator) -> torch.Te
 def augment_gray(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Gray images, repeated to float32 [B, 3, 28, 28] in [-1, 1] -> the same shape and range.
 
-    As if the picture were taken again on another machine: another position, sharpness, exposure
+    As if the picture had been taken on another machine: another position, sharpness, exposure
     and noise.
     """
     images = images[:, :1]  # the three channels are the same

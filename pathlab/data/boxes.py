@@ -30,15 +30,9 @@ class Boxes:
     height: np.ndarray
     color: np.ndarray
 
-    def __getitem__(self, index) -> "Boxes":
+    def __getitem__(self, index: np.ndarray | list[int] | slice) -> "Boxes":
         """The boxes at an index array or slice."""
-        return Boxes(
-            self.left[index],
-            self.top[index],
-            self.width[index],
-            self.height[index],
-            self.color[index],
-        )
+        return Boxes(*(values[index] for values in vars(self).values()))
 
 
 def draw_boxes(

@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import importlib.util
+import runpy
 import threading
 import urllib.request
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from tqdm import tqdm
 from pathlab.errors import UserError
 from pathlab.files import file_written_atomically, make_folder
 
-PROBE_SECONDS = 4.0  # for the answer "no network" to come within five seconds in all
-STALL_SECONDS = 30.0  # a download that brings nothing for so long has failed
+PROBE_SECONDS = 4.0  # so that "no network" is known within five seconds in all
+STALL_SECONDS = 30.0  # a download that receives nothing for so long has failed
 BLOCK = 1 << 20  # bytes
 
 
@@ -32,16 +33,12 @@ class OfficialSet:
 
 @cache
 def _table() -> dict[str, dict]:
-    """`medmnist.INFO`, loaded by itself: importing the whole package takes over a second, since
-    that brings pandas, scikit-learn and scikit-image."""
+    """`medmnist.INFO`, loaded without the package, which takes over a second to import, since it
+    imports pandas, scikit-learn and scikit-image."""
     package = importlib.util.find_spec("medmnist")
-    if package is None:
+    if package is None or package.origin is None:
         raise UserError("the package medmnist is missing: pip install -r requirements.txt")
-    table = Path(package.origin).with_name("info.py")
-    spec = importlib.util.spec_from_file_location("medmnist_info", table)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.INFO
+    return runpy.run_path(str(Path(package.origin).with_name("info.py")))["INFO"]
 
 
 def why_unsupported(name: str) -> str | None:
@@ -73,14 +70,14 @@ def find_official(official: OfficialSet, data_root: Path) -> Path | None:
 
 
 def is_reachable(url: str) -> bool:
-    """Whether the server answers, known within PROBE_SECONDS.
+    """Whether the server has the file, known within PROBE_SECONDS.
 
-    The question is put in a thread that is left behind, since looking a host's name up can hang
-    for longer than any time-out that Python can set.
+    The request is made in a thread, which is abandoned if it hangs: looking up a host's name can
+    take longer than any time-out that Python can set.
     """
     found: list[bool] = []
 
-    def ask():
+    def ask() -> None:
         request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "PathLab"})
         try:
             with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as response:
@@ -95,9 +92,9 @@ def is_reachable(url: str) -> bool:
 
 
 def download(official: OfficialSet, data_root: Path) -> Path:
-    """Fetch the set into `data_root` and return its path. It appears there whole or not at all.
+    """Download the set into `data_root` and return its path. It appears there whole or not at all.
 
-    Raises UserError that says how to get it by hand.
+    Raises UserError, which says how to get it by hand.
     """
     target = data_root / f"{official.name}.npz"
     by_hand = (
@@ -121,7 +118,7 @@ def download(official: OfficialSet, data_root: Path) -> Path:
 
 
 def _fetch(url: str, write: Callable[[bytes], object]) -> str:
-    """Give the file's blocks to `write`, with a progress bar; its MD5."""
+    """Pass the file's blocks to `write`, with a progress bar, and return its MD5."""
     digest = hashlib.md5(usedforsecurity=False)
     request = urllib.request.Request(url, headers={"User-Agent": "PathLab"})
     with urllib.request.urlopen(request, timeout=STALL_SECONDS) as response:

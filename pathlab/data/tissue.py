@@ -11,27 +11,25 @@ another processor or NumPy version may round a pixel differently.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-CLASS_NAMES = (
-    "adipose",
-    "background",
-    "debris",
-    "lymphocytes",
-    "mucus",
-    "smooth muscle",
-    "normal colon mucosa",
-    "cancer-associated stroma",
-    "colorectal adenocarcinoma epithelium",
+from pathlab.data.patterns import (
+    SIZE,
+    Array,
+    Rng,
+    cells,
+    frame,
+    noise,
+    nuclei,
+    soft,
+    stripes,
+    uniform,
 )
+
 VERSION = 1  # raise it when a drawing changes: caches carry it in their name
 
-SIZE = 28  # pixels per side
 CHUNK = 1000  # pictures drawn at once; part of the result, since all draws come from one stream
-LATTICE = 32  # cells per side before a cell pattern repeats; a picture never shows that many
-JITTER = 0.7  # side of the square, in cells, in which a cell's centre lies
 
 # Optical density of (red, green, blue) per unit of hematoxylin and of eosin: the reference matrix
 # in common use with the stain normalisation of Macenko et al. (2009), which PathMNIST's source
@@ -51,106 +49,15 @@ LAMP = (0.8, 1.0)  # light through bare glass, as a share of full white
 BLUR = 0.08  # largest weight of a neighbouring pixel in the optical blur
 NOISE = 5.0  # largest standard deviation of the sensor noise, in grey levels
 
-
 Seed = int | Sequence[int] | np.random.SeedSequence  # what np.random.default_rng takes
-Progress = Callable[[int, int], None]
-
-
-class Cells(NamedTuple):
-    """A pattern of cells, as seen from each pixel. Every field is float32 [n, 28, 28]."""
-
-    near: np.ndarray  # distance to the nearest cell centre, in cells
-    far: np.ndarray  # distance to the second nearest centre, in cells
-    mark: np.ndarray  # a number in [0, 1), the same for all pixels of one cell
-
-
-# ---------------------------------------------------------------- primitives
-
-
-def soft(x):
-    """Soft step: 0 far below zero, 1 far above it (logistic function)."""
-    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
-
-
-def uniform(rng, n, low, high):
-    """One number per picture, float32 [n, 1, 1], uniform in [low, high)."""
-    return (low + (high - low) * rng.random((n, 1, 1))).astype(np.float32)
-
-
-def noise(rng, n, period, sharpness=2.0):
-    """Band-limited noise, float32 [n, 28, 28], mean 0 and standard deviation 1 per picture.
-
-    Random amplitudes in the frequency domain, weighted around one wave per `period` pixels; a
-    larger `sharpness` keeps a narrower band.
-    """
-    fy, fx = np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE)[None, :]
-    octaves = np.log2(np.maximum(np.hypot(fy, fx), 0.5 / SIZE) * period)
-    band = np.exp(-sharpness * octaves**2).astype(np.float32)
-    band[0, 0] = 0  # no wave, no mean
-    parts = rng.standard_normal((n, *band.shape, 2), dtype=np.float32)
-    spectrum = parts.view(np.complex64)[..., 0] * band
-    field = np.fft.irfft2(spectrum, s=(SIZE, SIZE)).astype(np.float32)
-    return field / field.std(axis=(1, 2), keepdims=True)
-
-
-def frame(rng, n, bend, bend_period=28):
-    """Tissue coordinates u, v, float32 [n, 28, 28], in pixels at nominal magnification.
-
-    Turned, magnified and shifted at random per picture, then bent by smooth noise of `bend` pixels.
-    """
-    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32) - (SIZE - 1) / 2
-    angle = uniform(rng, n, 0, 2 * np.pi)
-    scale = np.exp(uniform(rng, n, -0.25, 0.25))
-    u = (np.cos(angle) * x + np.sin(angle) * y) * scale + uniform(rng, n, 0, 100)
-    v = (np.cos(angle) * y - np.sin(angle) * x) * scale + uniform(rng, n, 0, 100)
-    return u + bend * noise(rng, n, bend_period), v + bend * noise(rng, n, bend_period)
-
-
-def cells(rng, u, v):
-    """Cells around jittered lattice points, at coordinates u, v measured in cells (Worley 1996).
-
-    Only the four lattice cells around a pixel are searched. That finds every centre closer than
-    1 - JITTER / 2 cells along both axes, further than any nucleus reaches.
-    """
-    n = len(u)
-    table = rng.random((n * LATTICE * LATTICE, 3), dtype=np.float32)
-    centre_u, centre_v, mark = table.T.copy()
-    picture = np.arange(n, dtype=np.int32)[:, None, None] * LATTICE
-    near = np.full(u.shape, np.inf, np.float32)
-    far, nearest = near, np.zeros(u.shape, np.int32)
-    for step_u, step_v in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        cell_u = np.floor(u - 0.5).astype(np.int32) + step_u
-        cell_v = np.floor(v - 0.5).astype(np.int32) + step_v
-        index = (picture + cell_u % LATTICE) * LATTICE + cell_v % LATTICE
-        to_u = u - cell_u - (1 - JITTER) / 2 - JITTER * centre_u[index]
-        to_v = v - cell_v - (1 - JITTER) / 2 - JITTER * centre_v[index]
-        distance = np.sqrt(to_u**2 + to_v**2)
-        far = np.minimum(far, np.maximum(near, distance))
-        nearest = np.where(distance < near, index, nearest)
-        near = np.minimum(near, distance)
-    return Cells(near, far, mark[nearest])
-
-
-def nuclei(rng, u, v, spacing, radius, share, stretch=1.0):
-    """Soft-edged nuclei, float32 [n, 28, 28] in 0..1: one in a `share` of the cells.
-
-    `spacing` and `radius` in pixels; `stretch` lengthens cells and nuclei along u.
-    """
-    found = cells(rng, u / (spacing * stretch), v / spacing)
-    size = radius * (0.75 + 0.5 * found.mark / share)  # mark / share is in [0, 1) where one is
-    return soft(3 * (size - spacing * found.near)) * (found.mark < share)
-
-
-def stripes(v, period):
-    """Parallel stripes across v, float32 [n, 28, 28] in 0..1, `period` in pixels."""
-    return 0.5 + 0.5 * np.sin(2 * np.pi * v / period)
+Progress = Callable[[int], object]
+Stains = tuple[Array, Array]  # hematoxylin and eosin, float32 [n, 28, 28], 0 or more
 
 
 # ---------------------------------------------------------------- tissues
-# Each takes (rng, n) and returns (hematoxylin, eosin), float32 [n, 28, 28], 0 or more.
 
 
-def adipose(rng, n):
+def adipose(rng: Rng, n: int) -> Stains:
     """Large empty cells with thin pink walls; a few flat nuclei in the walls."""
     u, v = frame(rng, n, bend=0.8)
     spacing = uniform(rng, n, 7, 11)
@@ -160,7 +67,7 @@ def adipose(rng, n):
     return 0.01 + 0.03 * wall + 0.2 * flat, 0.015 + 0.3 * wall
 
 
-def background(rng, n):
+def background(rng: Rng, n: int) -> Stains:
     """Almost bare glass: slow shading, dust, now and then the faint edge of something."""
     u, v = frame(rng, n, bend=2)
     dust = nuclei(rng, u, v, 6, 0.7, uniform(rng, n, 0.02, 0.2))
@@ -169,7 +76,7 @@ def background(rng, n):
     return glass + 0.01 * dust, glass
 
 
-def debris(rng, n):
+def debris(rng: Rng, n: int) -> Stains:
     """Necrosis: ragged clumps without order, granules of broken nuclei."""
     u, v = frame(rng, n, bend=1.2, bend_period=8)
     clump = soft(2.5 * noise(rng, n, 10, 0.5))
@@ -178,14 +85,14 @@ def debris(rng, n):
     return (0.05 + 0.2 * clump) * ragged + 0.4 * clump * granules, (0.1 + 0.5 * clump) * ragged
 
 
-def lymphocytes(rng, n):
+def lymphocytes(rng: Rng, n: int) -> Stains:
     """Crowded small round dark nuclei with hardly any cytoplasm."""
     u, v = frame(rng, n, bend=0.5)
     dark = nuclei(rng, u, v, uniform(rng, n, 3.0, 3.8), 1.35, uniform(rng, n, 0.75, 1.0))
     return 0.12 + 0.8 * dark, 0.3 + 0.15 * dark + 0.05 * noise(rng, n, 8).clip(-2, 2)
 
 
-def mucus(rng, n):
+def mucus(rng: Rng, n: int) -> Stains:
     """Pale smooth pools drawn out into long flowing strands."""
     _, v = frame(rng, n, bend=3)
     strand = stripes(v + noise(rng, n, 12), uniform(rng, n, 5, 10))
@@ -193,7 +100,7 @@ def mucus(rng, n):
     return 0.05 + 0.05 * pool + 0.05 * strand, 0.03 + 0.03 * pool + 0.02 * strand
 
 
-def smooth_muscle(rng, n):
+def smooth_muscle(rng: Rng, n: int) -> Stains:
     """Parallel pink fibres; few long nuclei, all along the fibres."""
     u, v = frame(rng, n, bend=0.8)
     fibre = stripes(v, uniform(rng, n, 3.0, 4.5)) * (1 + 0.3 * noise(rng, n, 8).clip(-2, 2))
@@ -201,7 +108,7 @@ def smooth_muscle(rng, n):
     return 0.12 + 0.6 * long, 0.35 + 0.3 * fibre
 
 
-def normal_mucosa(rng, n):
+def normal_mucosa(rng: Rng, n: int) -> Stains:
     """Round glands: a ring of nuclei around pale goblet cells, set in thin stroma."""
     u, v = frame(rng, n, bend=0.7)
     spacing = uniform(rng, n, 10, 13)
@@ -217,7 +124,7 @@ def normal_mucosa(rng, n):
     )
 
 
-def stroma(rng, n):
+def stroma(rng: Rng, n: int) -> Stains:
     """Wavy loose collagen; scattered spindle nuclei in unrelated directions."""
     _, v = frame(rng, n, bend=2.0, bend_period=16)
     fibre = stripes(v, uniform(rng, n, 4.5, 7)) * (1 + 0.3 * noise(rng, n, 6).clip(-2, 2))
@@ -227,7 +134,7 @@ def stroma(rng, n):
     return 0.1 + 0.6 * np.maximum(spindle, other), 0.2 + 0.4 * fibre
 
 
-def adenocarcinoma(rng, n):
+def adenocarcinoma(rng: Rng, n: int) -> Stains:
     """Large crowded irregular nuclei, coarse inside, around irregular lumens."""
     u, v = frame(rng, n, bend=0.8, bend_period=8)
     large = nuclei(rng, u, v, uniform(rng, n, 4.6, 5.8), 2.0, 0.95, stretch=1.3)
@@ -236,24 +143,25 @@ def adenocarcinoma(rng, n):
     return tissue * (0.2 + 0.5 * large * coarse), tissue * (0.35 + 0.1 * large) + 0.02
 
 
-TISSUES = (
-    adipose,
-    background,
-    debris,
-    lymphocytes,
-    mucus,
-    smooth_muscle,
-    normal_mucosa,
-    stroma,
-    adenocarcinoma,
-)
+TISSUES = {
+    "adipose": adipose,
+    "background": background,
+    "debris": debris,
+    "lymphocytes": lymphocytes,
+    "mucus": mucus,
+    "smooth muscle": smooth_muscle,
+    "normal colon mucosa": normal_mucosa,
+    "cancer-associated stroma": stroma,
+    "colorectal adenocarcinoma epithelium": adenocarcinoma,
+}
+CLASS_NAMES = tuple(TISSUES)  # a label is the position of its name
 
 
 # ---------------------------------------------------------------- from stain maps to pictures
 
 
-def even_out(rng, stain):
-    """Moves mean and contrast of a stain map [n, 28, 28] towards draws shared by all tissues.
+def even_out(rng: Rng, stain: Array) -> Array:
+    """Move mean and contrast of a stain map [n, 28, 28] towards draws shared by all tissues.
 
     Contrast is standard deviation / mean. Without this step the colour averages tell the label.
     """
@@ -269,8 +177,8 @@ def even_out(rng, stain):
     return (new_mean * (1 + contrast * (stain - mean) / deviation)).clip(0)
 
 
-def mix_border(rng, stains):
-    """Puts a piece of another picture at one border of some pictures; stains [n, 2, 28, 28].
+def mix_border(rng: Rng, stains: Array) -> Array:
+    """Put a piece of another picture at one border of some pictures; stains [n, 2, 28, 28].
 
     The piece stays some 5 pixels or more away from the middle, so the label stays right.
     """
@@ -283,7 +191,7 @@ def mix_border(rng, stains):
     return stains
 
 
-def blur(pictures, weight):
+def blur(pictures: Array, weight: Array) -> Array:
     """Three-tap blur along both sides of [n, c, 28, 28]; `weight` of each neighbour, [n, 1, 1]."""
     spread = np.eye(SIZE, k=1) + np.eye(SIZE, k=-1) - 2 * np.eye(SIZE)
     spread[0, 0] = spread[-1, -1] = -1  # the outermost pixel has one neighbour
@@ -291,7 +199,7 @@ def blur(pictures, weight):
     return taps @ pictures @ taps
 
 
-def develop(rng, stains):
+def develop(rng: Rng, stains: Array) -> Array:
     """Stain maps [n, 2, 28, 28] to pictures, uint8 [n, 28, 28, 3]: stain, lamp, optics, sensor."""
     n = len(stains)
     vectors = STAIN_VECTORS + HUE_SPREAD * rng.standard_normal((n, 2, 3), dtype=np.float32)
@@ -305,10 +213,10 @@ def develop(rng, stains):
     return pictures.clip(0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
 
 
-def _draw_chunk(rng, labels):
+def _draw_chunk(rng: Rng, labels: Array) -> Array:
     """One chunk of `draw_tissue`."""
     stains = np.empty((len(labels), 2, SIZE, SIZE), np.float32)
-    for label, tissue in enumerate(TISSUES):
+    for label, tissue in enumerate(TISSUES.values()):
         where = np.flatnonzero(labels == label)
         if len(where):
             for stain, values in enumerate(tissue(rng, len(where))):
@@ -316,11 +224,13 @@ def _draw_chunk(rng, labels):
     return develop(rng, mix_border(rng, stains))
 
 
-def draw_tissue(labels, seed: Seed, progress: Progress | None = None) -> np.ndarray:
-    """Draws one picture per label, uint8 [N, 28, 28, 3].
+def draw_tissue(
+    labels: Sequence[int] | Array, seed: Seed, progress: Progress | None = None
+) -> Array:
+    """Draw one picture per label, uint8 [N, 28, 28, 3].
 
     labels: integers [N] in 0..8, else ValueError. A picture depends on all labels of the call.
-    progress(done, total), if given, is called after each chunk of pictures.
+    progress, if given, is called with the number of pictures after each chunk of them.
     """
     labels = np.asarray(labels)
     whole = labels.size == 0 or np.issubdtype(labels.dtype, np.integer)
@@ -332,12 +242,14 @@ def draw_tissue(labels, seed: Seed, progress: Progress | None = None) -> np.ndar
         chunk = slice(start, start + CHUNK)
         pictures[chunk] = _draw_chunk(rng, labels[chunk])
         if progress:
-            progress(min(start + CHUNK, len(labels)), len(labels))
+            progress(len(labels[chunk]))
     return pictures
 
 
-def draw_split(n: int, seed: Seed, progress: Progress | None = None):
-    """Draws n pictures with random labels: uint8 [n, 28, 28, 3] and int64 [n].
+def draw_split(
+    n: int, seed: int | Sequence[int], progress: Progress | None = None
+) -> tuple[Array, Array]:
+    """Draw n pictures with random labels: uint8 [n, 28, 28, 3] and int64 [n].
 
     The classes are equally likely, which is near the shares in PathMNIST (9 to 14 per cent).
     """

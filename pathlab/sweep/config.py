@@ -5,8 +5,11 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pathlab.errors import UserError, suggestion
+from pathlab.files import write_json
+from pathlab.settings import check_same, flag, read_settings
 
 SEARCHES = ("grid", "random", "tpe")
 PRUNERS = ("none", "median", "halving")
@@ -15,6 +18,7 @@ MINIMISED = ("loss", "error", "seconds")  # a metric whose name has one of these
 KEYS = ("name", "script", "params", "metric", "direction", "seeds")
 SET_BY_DISPATCHER = ("output_dir", "resume")
 REPO = Path(__file__).resolve().parents[2]
+SWEEP = "sweep.json"  # in the sweep's folder
 Value = str | int | float | bool | None
 EXAMPLE = '{"script": "classification_main.py", "params": {"model": ["mlp", "cnn"]}}'
 
@@ -25,13 +29,13 @@ class Part:
 
     params: what is searched: a list of values, or {"low", "high", "log"} for a range. fixed: the
     same in every trial. seeds: one trial each for every configuration; empty: a single one, with
-    the script's own seed. flags: see pathlab.sweep.parser.
+    the script's own seed. flags: see pathlab.sweep.parser; may lack any name.
     """
 
     name: str
     script: Path
-    params: dict[str, list[Value] | dict]
-    fixed: dict[str, Value]
+    params: dict[str, Any]
+    fixed: dict[str, Any]
     metric: str
     direction: str
     seeds: list[int]
@@ -40,20 +44,83 @@ class Part:
 
     @property
     def has_ranges(self) -> bool:
+        """Whether a parameter is a range, of which there is no grid."""
         return any(isinstance(values, dict) for values in self.params.values())
 
     def grid(self) -> list[dict[str, Value]]:
         """All combinations; the last parameter changes fastest. Not for ranges."""
+        combinations = itertools.product(*self.params.values())
+        return [dict(zip(self.params, values, strict=True)) for values in combinations]
+
+    def arguments(self, params: dict[str, Any], seed: object = None) -> list[str]:
+        """The command line of one trial, without --output-dir."""
+        values = {**self.fixed, **params} | ({} if seed is None else {"seed": seed})
         return [
-            dict(zip(self.params, values, strict=True))
-            for values in itertools.product(*self.params.values())
+            word for name, value in values.items() for word in flag_words(self.flags, name, value)
         ]
 
-    def about(self) -> dict:
-        """What identifies the part, for sweep.json."""
-        about = asdict(self) | {"script": str(self.script)}
-        del about["flags"], about["resumable"]
-        return about
+    def record(self) -> dict[str, Any]:
+        """The part as sweep.json has it."""
+        record = asdict(self) | {"script": str(self.script)}
+        del record["resumable"]
+        return record
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "Part":
+        """The part from its entry in sweep.json. What the entry lacks, or has as another type than
+        it should, is taken as empty."""
+        name = str(record.get("name", "unnamed"))
+        params, fixed, flags = (
+            found if isinstance(found := record.get(key), dict) else {}
+            for key in ("params", "fixed", "flags")
+        )
+        return cls(
+            name=name,
+            script=Path(str(record.get("script", f"{name}.py"))),
+            params={k: v if isinstance(v, list | dict) else [v] for k, v in params.items()},
+            fixed=fixed,
+            metric=str(record.get("metric", "value")),
+            direction="minimize" if record.get("direction") == "minimize" else "maximize",
+            seeds=record["seeds"] if isinstance(record.get("seeds"), list) else [],
+            flags={k: v for k, v in flags.items() if isinstance(v, dict)},
+        )
+
+
+def flag_words(flags: dict[str, dict], name: str, value: object) -> list[str]:
+    """A parameter's words on the command line. None, and False without a flag for it, are none."""
+    known = flags.get(name) or {}
+    spelled = str(known.get("flag") or flag(name))
+    if value is None or value is False:
+        return [str(known["off"])] if value is False and known.get("off") else []
+    if value is True:
+        return [spelled]
+    text = value if isinstance(value, str) else json.dumps(value)
+    return [f"{spelled}={text}"] if text.startswith("-") else [spelled, text]  # -x would be a flag
+
+
+def remember(folder: Path, parts: list[Part], about: dict[str, Any]) -> None:
+    """Write sweep.json, or make sure that it says the same as when the folder was begun.
+
+    Another number of trials of a random or TPE search is the one change that an old folder allows.
+    Raises UserError for any other; for another order of the parameters too, as the configurations
+    are numbered by it.
+    """
+    path, now = folder / SWEEP, {**about, "parts": [part.record() for part in parts]}
+    if path.exists():
+        check_same(
+            _by_part(read_settings(path, "Take another --output-dir.", required=["parts"])),
+            _by_part(now),
+            problem=f"{folder} holds a sweep with other settings",
+            advice="Undo the change to finish that sweep, or take another --output-dir.",
+            may_change=[] if about["search"] == "grid" else ["trials"],
+        )
+    write_json(path, now)
+
+
+def _by_part(record: dict[str, Any]) -> dict[str, Any]:
+    parts = [part for part in record["parts"] if isinstance(part, dict)]
+    named = {part.get("name"): {**part, "flags": None} for part in parts}
+    return {**record, "parts": named}
 
 
 def read_parts(path: Path, seeds: int | None = None) -> list[Part]:
@@ -66,23 +133,23 @@ def read_parts(path: Path, seeds: int | None = None) -> list[Part]:
     except OSError as error:
         raise UserError(f"--config {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}. It should look like {EXAMPLE}.") from error
+        raise UserError(
+            f"{path} is not valid JSON: {error}. A sweep looks like {EXAMPLE}."
+        ) from error
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path} should hold one JSON object, such as {EXAMPLE}.")
+        raise UserError(f"{path} should hold one JSON object that says what to sweep: {EXAMPLE}.")
     parts = content.get("parts") if set(content) == {"parts"} else [content]
     if not isinstance(parts, list) or not parts or not all(isinstance(p, dict) for p in parts):
         raise UserError(f'{path}: "parts" should be a list of objects such as {EXAMPLE}.')
     read = [_part(path, part, seeds) for part in parts]
     names = [part.name for part in read]
-    for part in read:
-        if names.count(part.name) > 1:
-            raise UserError(
-                f'{path}: two parts are called {part.name}; give each a "name" of its own.'
-            )
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f'{path}: two parts are called {name}; give each a "name" of its own.')
     return read
 
 
-def _part(path: Path, part: dict, seeds: int | None) -> Part:
+def _part(path: Path, part: dict[str, Any], seeds: int | None) -> Part:
     if "params" not in part:
         if {"script", "metric", "seeds"} & set(part):
             raise UserError(f'{path} has no "params": {EXAMPLE}.')
@@ -109,15 +176,18 @@ def _part(path: Path, part: dict, seeds: int | None) -> Part:
     return Part(name, script, params, fixed, metric, direction, numbers)
 
 
-def _params(path: Path, params: object) -> tuple[dict, dict]:
+def _params(path: Path, params: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what is searched, what is fixed), by plain names: --batch-size is batch_size."""
     if not isinstance(params, dict):
         raise UserError(f'{path}: "params" should be an object with a list for each flag.')
-    searched, fixed, plain_names = {}, {}, {}
+    searched: dict[str, Any] = {}
+    fixed: dict[str, Any] = {}
+    given_as: dict[str, str] = {}
     for given, value in params.items():
         name = given.lstrip("-").replace("-", "_")
-        if name in plain_names:
-            raise UserError(f"{path}: {given!r} and {plain_names[name]!r} are the same flag.")
-        plain_names[name] = given
+        if name in given_as:
+            raise UserError(f"{path}: {given!r} and {given_as[name]!r} are the same flag.")
+        given_as[name] = given
         if name in SET_BY_DISPATCHER:
             raise UserError(f"{path}: {given!r} is set by the dispatcher itself; leave it out.")
         if isinstance(value, list):
@@ -132,17 +202,19 @@ def _params(path: Path, params: object) -> tuple[dict, dict]:
 def _values(path: Path, name: str, values: list) -> list[Value]:
     if not values:
         raise UserError(f"{path}: {name!r} has an empty list; give at least one value.")
-    seen = {}
+    seen = set()
     for value in values:
         text = str(_scalar(path, name, value))
         text = str(float(value)) if type(value) in (int, float) else text
         if text in seen:
             raise UserError(f"{path}: {name!r} lists {value!r} twice.")
-        seen[text] = value
+        seen.add(text)
     return values
 
 
-def _range(path: Path, name: str, value: dict) -> dict:
+def _range(path: Path, name: str, value: dict) -> dict[str, Any]:
+    low: Any
+    high: Any
     low, high, log = value.get("low"), value.get("high"), value.get("log", False)
     numbers = all(type(v) in (int, float) and math.isfinite(v) for v in (low, high))
     wrong = set(value) - {"low", "high", "log"} or not numbers or type(log) is not bool
@@ -157,7 +229,7 @@ def _range(path: Path, name: str, value: dict) -> dict:
 def _scalar(path: Path, name: str, value: object) -> Value:
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{path}: {name!r} is {value}; JSON has finite numbers only.")
-    if value is None or isinstance(value, (str, int, float, bool)):
+    if value is None or isinstance(value, str | int | float | bool):
         return value
     raise UserError(f"{path}: a value of {name!r} is {value!r}; numbers and strings are possible.")
 
@@ -168,12 +240,11 @@ def _seeds(path: Path, seeds: object) -> list[int]:
     if type(seeds) is int and seeds > 0:
         return list(range(seeds))
     whole = isinstance(seeds, list) and all(type(s) is int and s >= 0 for s in seeds)
-    if not whole or not seeds or len(set(seeds)) != len(seeds):
-        raise UserError(
-            f'{path}: "seeds" should be how many, or a list of different whole numbers, not '
-            f"{seeds!r}."
-        )
-    return seeds
+    if isinstance(seeds, list) and whole and 0 < len(set(seeds)) == len(seeds):
+        return seeds
+    raise UserError(
+        f'{path}: "seeds" should be how many, or a list of different whole numbers, not {seeds!r}.'
+    )
 
 
 def _find(path: Path, script: object) -> Path:
@@ -184,7 +255,7 @@ def _find(path: Path, script: object) -> Path:
     raise UserError(f'{path}: "script" is {script!r}, and there is no such file.')
 
 
-def _no_key_twice(pairs: list[tuple[str, object]]) -> dict:
+def _no_key_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]

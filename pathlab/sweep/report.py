@@ -1,31 +1,30 @@
 """The report of a sweep: one page that opens offline, with all figures and tables.
 
-Everything that comes from the sweep's files is untrusted text: it is escaped wherever it is shown.
+Everything that comes from the sweep's files is untrusted text: the template escapes it.
 """
 
 import json
-import statistics
+import shlex
 import time
-from html import escape
+from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
-from string import Template
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pathlab.files import write_atomically
-from pathlab.sweep import figures
-from pathlab.sweep.page import EMPTY, cell, figure_place, mean_cell, numbers, table
-from pathlab.sweep.report_data import (
-    STATES,
-    Configuration,
-    Part,
-    Sweep,
-    best,
-    metric_on_test,
-    read_sweep,
-    shown,
-)
-from pathlab.sweep.report_part import part_section
+from pathlab.sweep import figures, tables
+from pathlab.sweep.axes import brief, shown
+from pathlab.sweep.config import Part
+from pathlab.sweep.importance import importances
+from pathlab.sweep.tables import SweepFolder, best, counted, each, numbers_in, on_test
 
-TEMPLATE = Path(__file__).with_name("report_template.html")
+HERE = Path(__file__).resolve().parent
+Place = Callable[..., dict[str, Any]]  # keeps a figure and returns where the page draws it
 
 
 def write_report(folder: Path) -> Path:
@@ -36,119 +35,148 @@ def write_report(folder: Path) -> Path:
     """
     from plotly.offline import get_plotlyjs
 
-    sweep = read_sweep(folder)
-    specs: list[dict] = []
-    body = _overview(sweep) + _architectures(sweep, specs)
-    body += "".join(part_section(part, i, specs) for i, part in enumerate(sweep.parts))
-    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(f"Sweep report: {sweep.name}"),
-        body=body,
-        plotly=get_plotlyjs() if specs else "",
-        figures=json.dumps(specs, allow_nan=False).replace("<", "\\u003c"),
+    specs: list[figures.Figure] = []
+
+    def place(spec: figures.Figure, name: str, least_width: int = 0) -> dict[str, Any]:
+        specs.append(spec)
+        about = {"name": name, "height": spec["layout"]["height"], "least_width": least_width}
+        return {"index": len(specs) - 1, **about}
+
+    sweep = tables.read_sweep(folder)
+    models = [(part, rows) for part in sweep.parts if (rows := _architectures(sweep, part))]
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            sweep=sweep,
+            written=time.strftime("%Y-%m-%d %H:%M"),
+            counts={state: int((sweep.trials["state"] == state).sum()) for state in tables.STATES},
+            architectures=[row for _, rows in models for row in rows],
+            compared=[
+                (part.name, place(_compared(part, rows), part.name)) for part, rows in models
+            ],
+            parts=[_part(part, sweep.trials_of(part), place) for part in sweep.parts],
+            figures=json.dumps(specs, allow_nan=False).replace("<", "\\u003c"),
+            plotly=get_plotlyjs() if specs else "",
+        )
     )
     path = folder / "report.html"
     write_atomically(path, page.encode("utf-8", errors="replace"))  # a file may have "\ud800"
     return path
 
 
-def _overview(sweep: Sweep) -> str:
-    trials = [trial for part in sweep.parts for trial in part.trials]
-    counts = [
-        f"<li><b>{sum(t.state == state for t in trials)}</b> {state}</li>" for state in STATES
-    ]
-    planned = [part.planned(sweep) for part in sweep.parts]
-    if planned and None not in planned:
-        counts.append(f"<li>of <b>{sum(planned)}</b> planned</li>")
-    if sweep.unfinished:
-        counts.append(f"<li><b>{sweep.unfinished}</b> running or interrupted</li>")
-    about = f"search: {sweep.search}" + ("" if sweep.trials is None else f", {sweep.trials} trials")
-    rows = [_searched(part) for part in sweep.parts]
-    written = time.strftime("%Y-%m-%d %H:%M")
-    notes = "".join(f"<li>{escape(note)}</li>" for note in sweep.notes)
-    links = "".join(f'<a href="#part-{i}">{escape(p.name)}</a>' for i, p in enumerate(sweep.parts))
-    return (
-        f"<p class='quiet'>Written {written}; {escape(about)}; pruner: {escape(sweep.pruner)}.</p>"
-        f"<ul class='counts'>{''.join(counts)}</ul>"
-        + (f"<nav>{links}</nav>" if len(sweep.parts) > 1 else "")
-        + (f"<details class='notes'><summary>Left out or unusual: {len(sweep.notes)}</summary>"
-           f"<ul>{notes}</ul></details>" if notes else "")
-        + "<h2>What was searched</h2>"
-        + (table(["part", "script", "metric", "searched", "fixed", "seeds"], rows, "searched")
-           if rows else "<p>No part of the sweep is known.</p>")
-    )  # fmt: skip
+def _environment() -> Environment:
+    loader = FileSystemLoader([HERE / "templates", HERE.parent / "templates"])
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {
+        "brief": brief,
+        "shown": shown,
+        "number": number_text,
+        "mean_sd": mean_text,
+        "finite": tables.finite,
+        "folder_address": lambda name: quote(f"trials/{name}/", errors="replace"),
+    }
+    environment.globals |= {"mean": np.mean, "on_test": on_test}
+    return environment
 
 
-def _searched(part: Part) -> list[str]:
-    def listed(values: dict[str, object]) -> str:
-        lines = []
-        for name, value in values.items():
-            text = ", ".join(map(shown, value)) if isinstance(value, list) else shown(value)
-            if isinstance(value, dict) and {"low", "high"} <= set(value):
-                text = f"{shown(value['low'])} to {shown(value['high'])}"
-                text += " (log scale)" if value.get("log") is True else ""
-            lines.append(f"<div><code>{escape(name)}</code>: {escape(text)}</div>")
-        return f"<td class='wide'>{''.join(lines) or EMPTY}</td>"
-
-    goal = f"{part.metric} ({'higher' if part.maximize else 'lower'} is better)"
-    seeds = ", ".join(map(shown, part.seeds)) or "one run each"
-    return [
-        cell(part.name),
-        cell(Path(part.script).name),
-        cell(goal),
-        listed(part.params),
-        listed(part.fixed),
-        cell(seeds),
-    ]
+def number_text(value: float, digits: int = 4) -> str:
+    """Four decimals where they say enough, whole numbers with commas."""
+    if isinstance(value, Integral):
+        return f"{value:,}" if abs(value) < 1e15 else f"{value:.4g}"
+    if value == 0 or 0.001 <= abs(value) < 10000:
+        return f"{value:.{digits}f}"
+    return f"{value:.2g}" if abs(value) < 1 else f"{value:.5g}"
 
 
-def _architectures(sweep: Sweep, specs: list[dict]) -> str:
-    """The best configuration of each model of each part; nothing where no model is named."""
-    rows, drawn = [], ""
-    for part in sweep.parts:
-        points = []
-        groups: dict[str, list[Configuration]] = {}
-        for configuration in part.configurations():
-            model = _model(part, configuration)
-            if model is not None and configuration.values:
-                groups.setdefault(shown(model), []).append(configuration)
-        for model, configurations in groups.items():
-            chosen = best(configurations)
-            results = [trial.results for trial in chosen.counted]
-            sizes = numbers(results, "parameters")
-            seconds = numbers(results, "train_seconds")
-            tests = numbers(results, metric_on_test(part.metric))
-            tasks = [r["task"] for r in results if isinstance(r.get("task"), str)]
-            rows.append(
-                [
-                    cell(tasks[0] if tasks else Path(part.script).name),
-                    cell(part.name),
-                    cell(model),
-                    cell(part.metric),
-                    mean_cell(chosen.values),
-                    cell(len(chosen.values)),
-                    mean_cell(tests),
-                    cell(sizes[0] if sizes else None),
-                    cell(statistics.median(seconds) if seconds else None, digits=1),
-                    cell(chosen.number),
-                ]
-            )
-            points.append((model, chosen.values))
-        if points:
-            figure = figure_place(specs, figures.architectures(part.metric, points), part.name)
-            drawn += f"<div><h4>{escape(part.name)}</h4>{figure}</div>"
-    if not rows:
-        return ""
-    head = ["task", "part", "model", "metric", "best mean ± sd", "n", "test mean ± sd"]
-    head += ["parameters", "train s (median)", "#"]
-    return (
-        "<section id='architectures'><h2>Architectures</h2><p class='quiet'>The best configuration "
-        "of each model, and its number (#). sd: standard deviation over n seeds; in the figures, "
-        "points are seeds and a diamond with its bar is mean ± sd.</p>"
-        f"{table(head, rows)}<div class='small'>{drawn}</div></section>"
+def mean_text(values: list[float]) -> str:
+    """Mean ± standard deviation, or a single value alone."""
+    spread = f" ± {number_text(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
+    return number_text(float(np.mean(values))) + spread
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dicts, with None for NaN."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def _architectures(sweep: SweepFolder, part: Part) -> list[dict[str, Any]]:
+    """The best configuration of each model of a part; nothing where no model is named."""
+    trials = counted(sweep.trials_of(part))
+    fixed = part.fixed.get("model")
+    models = [
+        t.params.get("model") or t.results.get("model") or fixed
+        for t in each(trials)
+    ]  # fmt: skip
+    rows = []
+    for model, group in trials.groupby(pd.Series(models, trials.index).map(shown), sort=False):
+        chosen = best(tables.configurations(part, group))
+        if model == "null" or chosen is None:
+            continue
+        results = list(group[group["key"] == chosen["key"]]["results"])
+        tasks = [r["task"] for r in results if isinstance(r.get("task"), str)]
+        sizes, seconds = numbers_in(results, "parameters"), numbers_in(results, "train_seconds")
+        rows.append(
+            {
+                **chosen,
+                "task": tasks[0] if tasks else part.script.name,
+                "part": part,
+                "model": model,
+                "test": numbers_in(results, on_test(part.metric)),
+                "parameters": sizes[0] if sizes else None,
+                "seconds": float(np.median(seconds)) if seconds else None,
+            }
+        )
+    return sorted(rows, key=lambda row: row["mean"], reverse=part.direction == "maximize")
+
+
+def _compared(part: Part, rows: list[dict[str, Any]]) -> figures.Figure:
+    return figures.architectures(
+        part.metric, [row["model"] for row in rows], [row["values"] for row in rows]
     )
 
 
-def _model(part: Part, configuration: Configuration) -> object:
-    found = [configuration.params.get("model"), part.fixed.get("model")]
-    found[1:1] = [trial.results.get("model") for trial in configuration.counted]
-    return next((model for model in found if model is not None), None)
+def _part(part: Part, trials: pd.DataFrame, place: Place) -> dict[str, Any]:
+    """What the template shows of one part."""
+    names = tables.varied(part, trials)
+    table = tables.configurations(part, trials)
+    measured = table[table["n"] > 0]
+    test = on_test(part.metric)
+    chosen = best(table)
+    winners = counted(trials[trials["key"] == chosen["key"]]) if chosen is not None else trials[:0]
+    curves = figures.curves(part, trials, measured, names)
+    everywhere = [name for name in names if all(name in p for p in measured["params"])]
+    somewhere = [name for name in names if any(name in p for p in measured["params"])]
+    shares, about_shares = importances(part, table, names)
+    lines = len(everywhere) > 1 and len(measured) > 1
+    return {
+        "about": part,
+        "names": names,
+        "best": None if chosen is None else chosen.to_dict(),
+        "better": None if chosen is None else measured.iloc[0].to_dict(),
+        "best_test": numbers_in(winners["results"], test),
+        "commands": [_command(part, t.params, t.seed) for t in each(winners)],
+        "configurations": records(table),
+        "trials": records(trials),
+        "tested": bool(numbers_in(trials["results"], test)),
+        "curves": curves and place(curves, "curves"),
+        "epochs": max((max(curve) for curve in trials["curve"] if curve), default=0),
+        "about_shares": about_shares,
+        "shares": shares and place(figures.bars(shares), "importance"),
+        "parallel": lines and place(
+            figures.parallel(part, measured, everywhere), "parallel", 140 * (len(everywhere) + 1)
+        ),
+        "slices": [place(figures.slices(part, measured, n, names), n) for n in somewhere],
+        "ablation": tables.ablation(part, table, names),
+        "failed": records(trials[trials["state"] == "failed"]),
+    }  # fmt: skip
+
+
+def _command(part: Part, params: dict[str, Any], seed: object) -> str:
+    """The shell command that repeats a trial."""
+    script = part.script
+    if script.is_relative_to(Path.cwd()):
+        script = script.relative_to(Path.cwd())
+    return shlex.join(["python", str(script), *part.arguments(params, seed)])

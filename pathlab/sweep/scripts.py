@@ -1,25 +1,41 @@
-"""Runs a Python script in a process of its own and waits for its end, without importing torch anew.
+"""Runs a Python script in a process of its own and waits for it, without importing torch anew.
 
 code = run_script(Script(Path("classification_main.py"), ["--model", "cnn"], log, lock))
+
+The processes come from the standard library's fork server, which has imported torch before. A fork
+is as good as a fresh interpreter: nothing is left of an earlier script, a crash costs that script
+alone, and it comes without the two seconds that `import torch` takes. Where there is no fork
+(Windows) each script starts an interpreter.
 """
 
 import atexit
 import contextlib
-import json
+import ctypes
+import multiprocessing
 import os
-import subprocess
+import runpy
+import signal
 import sys
 import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures import TimeoutError as NotYet
+import traceback
+import types
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 REPO = Path(__file__).resolve().parents[2]
+HAS_FORK = "forkserver" in multiprocessing.get_all_start_methods()
 POLL_SECONDS = 0.2  # how often a running script is asked whether it should stop
 KILLED = 137  # exit code of a process that SIGKILL has ended, as shells report it
+PR_SET_PDEATHSIG = 1  # prctl(2)
+server_pid = 0  # of the fork server, which preloaded.py fills in
+
+_context: Any = multiprocessing.get_context("forkserver" if HAS_FORK else "spawn")
+_prepared = threading.Event()
+_lock = threading.Lock()  # multiprocessing reads an exit code wrongly where two threads look
 
 
 @dataclass(frozen=True)
@@ -38,139 +54,129 @@ class Script:
     threads: int = 1
 
 
+def prepare(threads: int, scripts: Iterable[Path]) -> None:
+    """Start the fork server: it imports what `scripts` need while this process goes on.
+
+    threads: of torch, for all scripts that do not say otherwise. Changes this process's
+    environment, which the server inherits. Does nothing when it is called again.
+    """
+    if _prepared.is_set():
+        return
+    _prepared.set()
+    paths = [str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "MPLBACKEND": "agg"}
+    if HAS_FORK:
+        from multiprocessing import forkserver
+
+        modules = ["pathlab"]  # before torch and its like: it says how their threads wait
+        if any("import pathlab" in path.read_text(errors="replace") for path in scripts):
+            modules.append("sklearn.metrics")  # which the two mains use
+        _context.set_forkserver_preload([*modules, "pathlab.sweep.preloaded"])
+        forkserver.ensure_running()
+
+
 def run_script(script: Script, should_stop: Callable[[], bool] = lambda: False) -> int:
     """The script's exit code, 128 + signal where a signal ended it. May be called by many threads.
 
     should_stop: asked now and then; the script is killed, with all that it has started, when it
-    answers true.
+    returns True.
     """
-    server = prepare(script.threads, "import pathlab" in script.path.read_text(errors="replace"))
-    return server.run(script, should_stop) if server else _run_alone(script, should_stop)
-
-
-def prepare(threads: int, plumbing: bool) -> "_Server | None":
-    """Begin to import torch for scripts with so many threads. None where there is no fork.
-
-    plumbing: the scripts are of this repository and will use `pathlab`. A server that has it serves
-    all scripts.
-    """
-    if not hasattr(os, "fork"):
-        return None
+    process = _context.Process(target=_become, args=(script,))
+    try:
+        with _lock, _without_main_module():
+            prepare(script.threads, [script.path])
+            process.start()
+    except (OSError, EOFError):  # the server was killed at this moment; the next call starts one
+        return KILLED
+    while not connection.wait([process.sentinel], POLL_SECONDS):
+        if should_stop():
+            _kill(process)
     with _lock:
-        for kind in {plumbing, True}:
-            server = _servers.get((threads, kind))
-            if server and server.is_alive():
-                return server
-        server = _servers[threads, plumbing] = _Server(threads, plumbing)
-        return server
+        code = process.exitcode or 0
+    _kill(process)  # what it has left behind, such as processes that load data
+    return 128 - code if code < 0 else code
 
 
-class _Server:
-    """One running pathlab.sweep.server."""
-
-    def __init__(self, threads: int, plumbing: bool):
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pathlab.sweep.server", *["plumbing"] * plumbing],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=REPO,
-            env=_environment(threads),
-            start_new_session=True,  # Ctrl-C is for the dispatcher alone
-        )
-        self._lock = threading.Lock()
-        self._waiting: dict[int, Future] = {}
-        self._count = 0
-        threading.Thread(target=self._listen, name="script server", daemon=True).start()
-        atexit.register(self.close)
-
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    def run(self, script: Script, should_stop: Callable[[], bool]) -> int:
-        ended: Future = Future()
-        with self._lock:
-            self._count += 1
-            number = self._count
-            self._waiting[number] = ended
-        request = {
-            "id": number,
-            "script": str(script.path),
-            "arguments": script.arguments,
-            "log": str(script.log),
-            "lock": str(script.lock),
-            "cwd": str(script.cwd),
-        }
-        self._send(request, ended)
-        while True:
-            try:
-                return ended.result(POLL_SECONDS)
-            except NotYet:
-                if should_stop():
-                    self._send({"kill": number}, ended)
-                    return ended.result()
-
-    def _send(self, message: dict, ended: Future) -> None:
-        try:
-            with self._lock:
-                self._process.stdin.write(json.dumps(message).encode() + b"\n")
-                self._process.stdin.flush()
-        except OSError:  # the server was killed, and its scripts with it
-            _finish(ended, KILLED)
-
-    def _listen(self) -> None:
-        for line in self._process.stdout:
-            message = json.loads(line)
-            if "id" in message:
-                with self._lock:
-                    ended = self._waiting.pop(message["id"])
-                _finish(ended, message["code"])
-        self._process.wait()
-        with self._lock:
-            left, self._waiting = list(self._waiting.values()), {}
-        for ended in left:
-            _finish(ended, KILLED)
-
-    def close(self) -> None:
-        with self._lock:
-            self._process.stdin.close()
-        self._process.wait()
+@contextlib.contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Keeps multiprocessing from importing this process's main module in every new process."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
-def _finish(ended: Future, code: int) -> None:
-    with contextlib.suppress(InvalidStateError):  # both ends of a broken pipe may notice
-        ended.set_result(code)
-
-
-def _run_alone(script: Script, should_stop: Callable[[], bool]) -> int:
-    """Where there is no fork (Windows): a fresh interpreter, which imports torch again."""
-    with open(script.log, "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, str(script.path), *script.arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=script.cwd,
-            env=_environment(script.threads),
-        )
-        try:
-            while process.poll() is None:
-                if should_stop():
-                    process.kill()
-                time.sleep(POLL_SECONDS / 4)
-        finally:
+def _kill(process: BaseProcess) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # ended; macOS: a zombie
+        if HAS_FORK and process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
             process.kill()
-    return process.wait()
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """OMP_NUM_THREADS is what torch takes as its number of threads."""
-    paths = [str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "MPLBACKEND": "agg",
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-    }
+# ---- in the new process ----
 
 
-_lock = threading.Lock()
-_servers: dict[tuple[int, bool], _Server] = {}  # by threads, and whether with plumbing
+def _become(script: Script) -> None:
+    """Be the script: its files, arguments and environment. Ends with its exit code."""
+    if HAS_FORK:
+        _end_with_server()
+    threading.Thread(target=_end_with_caller, daemon=True).start()
+    os.chdir(script.cwd)
+    _redirect(script.log)
+    if HAS_FORK:
+        _hold(script.lock)
+    os.environ["OMP_NUM_THREADS"] = str(script.threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(script.threads)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()  # as fresh; `random` and torch see to that themselves
+    sys.argv = [str(script.path), *script.arguments]
+    sys.path.insert(0, str(script.path.parent))
+    try:
+        runpy.run_path(str(script.path), run_name="__main__")
+    except Exception as error:  # shown as the interpreter does, without the lines of this file
+        frames = error.__traceback__
+        while frames and frames.tb_frame.f_code.co_filename != str(script.path):
+            frames = frames.tb_next
+        traceback.print_exception(error.with_traceback(frames or error.__traceback__))
+        sys.exit(1)
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]  # as at the end of an interpreter
+        atexit._run_exitfuncs()
+
+
+def _end_with_server() -> None:
+    """Leave the server's process group, but end when it ends."""
+    os.setpgid(0, 0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server_pid:
+        os._exit(KILLED)
+
+
+def _end_with_caller() -> None:
+    """Wait for the process that asked for the script to end, then kill all of the script."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+    if HAS_FORK:
+        os.killpg(0, signal.SIGKILL)
+    os._exit(KILLED)
+
+
+def _redirect(log: Path) -> None:
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for number, end in enumerate((os.open(os.devnull, os.O_RDONLY), output, output)):
+        os.dup2(end, number)
+
+
+def _hold(lock: Path) -> None:
+    """Lock a file, for this process and all that the script starts."""
+    import fcntl
+
+    file = os.open(lock, os.O_WRONLY | os.O_CREAT, 0o666)
+    os.set_inheritable(file, True)
+    fcntl.flock(file, fcntl.LOCK_EX)  # waits for one that a killed dispatcher has left behind

@@ -6,7 +6,9 @@ The study is kept in Optuna's own journal file, so `optuna-dashboard study.log` 
 import random
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import (
@@ -30,7 +32,7 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 
 def open_storage(file: Path) -> BaseStorage:
-    """The journal; call it while holding the sweep's lock. What a killed process left is mended:
+    """The journal; call it while holding the sweep's lock. What a killed process left is repaired:
     its lock on the journal, and a last line that it did not finish."""
     file.with_name(file.name + ".lock").unlink(missing_ok=True)
     if file.exists():
@@ -48,6 +50,27 @@ def check_search(part: Part, method: str) -> None:
         raise UserError(
             f"{part.name}: a range has no grid; use --search random or tpe, or list its values."
         )
+
+
+@dataclass
+class Configuration:
+    """One set of parameters, and its trials: one for each seed."""
+
+    search: "Search"
+    number: int
+    params: dict[str, Any]
+    ended: dict[int | None, dict[str, Any]] = field(default_factory=dict)  # trial.json, by seed
+    pruned: bool = False
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """One for each trial; None leaves it to the script."""
+        return [*self.search.part.seeds] or [None]
+
+    def trial_name(self, seed: int | None) -> str:
+        """The name of a trial's folder."""
+        name = f"{self.search.part.name}-{self.number:04d}"
+        return name if seed is None else f"{name}-seed{seed}"
 
 
 class Search:
@@ -75,15 +98,17 @@ class Search:
                 trials = DEFAULT_TRIALS if trials is None else trials
             self.listed = self.listed[:trials]
         self.total = len(self.listed) if self.listed is not None else trials or DEFAULT_TRIALS
-        self.distributions = {n: _distribution(values) for n, values in part.params.items()}
+        self.distributions: dict[str, Any] = {
+            name: _distribution(values) for name, values in part.params.items()
+        }
         self.study = optuna.create_study(
             storage=storage,
             study_name=part.name,
-            direction=part.direction,
+            direction="minimize" if part.direction == "minimize" else "maximize",
             load_if_exists=True,
             pruner=_pruner(pruner),
         )
-        self.open: dict[int, Trial] = {}  # told nothing yet, by number
+        self.open: dict[int, Trial] = {}  # those that the study has no result of, by number
         self.reported: dict[int, int] = {}  # epochs of each that the journal knows
         self.again: list[int] = []  # numbers of configurations that an earlier run has left
         self.results: dict[str, float] = {}  # by parameters: TPE may propose the same twice
@@ -118,21 +143,21 @@ class Search:
             elif frozen.state == TrialState.FAIL or lost:
                 self._ask(number, frozen.params)
             elif frozen.state == TrialState.COMPLETE:
-                self.results[point] = frozen.value
+                self.results[point] = frozen.values[0]
         self.again = sorted(self.open)
         self.count = max(newest, default=-1) + 1
 
-    def next(self) -> tuple[int, dict] | None:
-        """(number, parameters) of a configuration to run, or None when there is no more."""
+    def next(self) -> Configuration | None:
+        """A configuration to run, or None when there is no more."""
         if self.again:
             number = self.again.pop(0)
-            return number, self.open[number].params
+            return Configuration(self, number, self.open[number].params)
         while self.count < self.total:
             number = self.count
             self.count += 1
             trial = self._ask(number, self.listed[number] if self.listed is not None else None)
             if str(trial.params) not in self.results:
-                return number, trial.params
+                return Configuration(self, number, trial.params)
             self.tell(number, self.results[str(trial.params)])  # the same again, without the work
         return None
 

@@ -1,7 +1,6 @@
 """One trial: a script run once, with what became of it in its folder's trial.json."""
 
 import contextlib
-import csv
 import json
 import math
 import os
@@ -10,6 +9,7 @@ import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pathlab.files import locked, make_folder, write_json
 from pathlab.sweep.scripts import Script, run_script
@@ -27,7 +27,7 @@ class Trial:
     part: str
     number: int  # of the configuration within its part
     seed: int | None
-    params: dict
+    params: dict[str, Any]
     metric: str
     script: str
     arguments: list[str]
@@ -38,17 +38,17 @@ class Trial:
 
     @property
     def stop_file(self) -> Path:
-        """Beside the folder, which a trial that begins makes anew."""
+        """Asks the trial to stop. Beside the folder, which a trial that begins makes anew."""
         folder = Path(self.folder)
         return folder.with_name(f".{folder.name}.stop")
 
     def stop(self, why: str) -> None:
-        """Ask for its end, wherever it runs: PRUNED or STOPPED."""
+        """Ask the trial to stop, wherever it runs. why: PRUNED or STOPPED."""
         self.stop_file.parent.mkdir(parents=True, exist_ok=True)
         self.stop_file.write_text(why)
 
 
-def run_trial(trial: Trial) -> dict:
+def run_trial(trial: Trial) -> dict[str, Any]:
     """Run the script and return the content of trial.json.
 
     Raises nothing for what the script does. A trial that was asked to stop is "pruned", or
@@ -79,13 +79,13 @@ def run_trial(trial: Trial) -> dict:
         return _ended(trial, folder, code, seconds)
 
 
-def _ended(trial: Trial, folder: Path, code: int, seconds: float) -> dict:
+def _ended(trial: Trial, folder: Path, code: int, seconds: float) -> dict[str, Any]:
     state, value, error = COMPLETE, None, None
     with contextlib.suppress(FileNotFoundError):
         state = trial.stop_file.read_text() if code else COMPLETE
         trial.stop_file.unlink()
     if state == COMPLETE and code:
-        state, error = FAILED, f"{_meaning(code)}\n{tail(folder / LOG)}".strip()
+        state, error = FAILED, f"{_meaning(code)}\n{_tail(folder / LOG)}".strip()
     elif state == COMPLETE:
         value, error = _value(folder / RESULTS, trial.metric)
         state = FAILED if error else COMPLETE
@@ -94,7 +94,7 @@ def _ended(trial: Trial, folder: Path, code: int, seconds: float) -> dict:
 
 def write_outcome(
     trial: Trial, state: str, value: float | None, seconds: float, error: str | None
-) -> dict:
+) -> dict[str, Any]:
     """Write trial.json, unless the trial was stopped, and return what it holds."""
     folder = Path(trial.folder)
     about = {name: asdict(trial)[name] for name in ("part", "number", "seed", "params")}
@@ -106,7 +106,7 @@ def write_outcome(
     return about
 
 
-def read_trial(folder: Path) -> dict | None:
+def read_trial(folder: Path) -> dict[str, Any] | None:
     """trial.json, or None where the trial has not ended."""
     try:
         found = json.loads((folder / TRIAL).read_text())
@@ -115,21 +115,7 @@ def read_trial(folder: Path) -> dict | None:
         return None
 
 
-def epochs(folder: Path, metric: str) -> list[float]:
-    """The metric after each epoch so far, from metrics.csv; empty where there is none.
-
-    best_val_acc is found in the column val_acc.
-    """
-    try:
-        with open(folder / METRICS, newline="") as file:
-            rows = list(csv.DictReader(file))
-        name = metric if rows and metric in rows[0] else metric.removeprefix("best_")
-        return [float(row[name]) for row in rows]
-    except (OSError, KeyError, TypeError, ValueError):
-        return []
-
-
-def tail(log: Path) -> str:
+def _tail(log: Path) -> str:
     """The last lines of a log, as text."""
     try:
         with open(log, "rb") as file:
@@ -149,7 +135,7 @@ def _value(results: Path, metric: str) -> tuple[float | None, str | None]:
         return None, f"it ended well, but {results.name} cannot be read: {error}"
     if not isinstance(found, dict):
         return None, f"{results.name} should hold an object with {metric!r}, not {found!r:.40}"
-    value = found.get(metric)
+    value: Any = found.get(metric)
     if type(value) in (int, float) and math.isfinite(value):
         return float(value), None
     if metric in found:

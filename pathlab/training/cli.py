@@ -1,10 +1,11 @@
-"""The command line that both mains share: flags, recipes, and which run they mean."""
+"""The command line that both mains share: flags, recipes, and the run that they refer to."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from pathlab.arguments import (
     not_negative_float,
@@ -15,18 +16,19 @@ from pathlab.arguments import (
 )
 from pathlab.data.sets import is_archive
 from pathlab.errors import UserError
+from pathlab.settings import flag, merge
 from pathlab.training.recipes import MODELS, RECIPES, SCHEDULES
 from pathlab.training.run import CHECKPOINT, RESULTS, read_config
 
 DEFAULTS = {"model": "cnn", "dataset": "auto", "seed": 0, "recipe": "explore"}
-# Keywords of a model's __init__ that can be given as flags; None leaves them to the model.
+# Keywords of a model's __init__ that flags can set; None leaves them to the model.
 OPTIONS = {"width": None, "depth": None, "kernel_size": None}
 U_NET_OPTIONS = {"base_channels": None, "skips": None}
 LOCAL = {"data_root": "./data", "device": "auto"}  # may change when a run is resumed
 
 
 def common_parser(task: str) -> argparse.ArgumentParser:
-    """The flags of both mains. A flag that the user left out is None: the recipe decides."""
+    """A parser with the flags of both mains; one that the user left out is None."""
     parser = argparse.ArgumentParser(
         description=f"Train a {task} model and look at what it learned.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -37,8 +39,8 @@ def common_parser(task: str) -> argparse.ArgumentParser:
     add("--model", "--model_name", choices=MODELS[task], help="the model to train (default: cnn)")
     add(
         "--recipe",
-        choices=("explore", "best"),
-        help="explore: 100 steps, a first look (default); best: the schedule for final results",
+        choices=RECIPES[task],
+        help="explore: a first look (default); best: the final run",
     )
     add(
         "--dataset",
@@ -47,49 +49,36 @@ def common_parser(task: str) -> argparse.ArgumentParser:
     )
     add("--data-root", help="where data sets are kept (default: ./data)")
     add("--epochs", "--num_epochs", type=positive_int, help="passes over the training images")
-    add(
-        "--max-steps",
-        type=not_negative_int,
-        help="batches per epoch at most; 0 is no limit, as is --epochs above 1",
-    )
+    help_steps = "most batches in an epoch; 0: all, the default with --epochs above 1"
+    add("--max-steps", type=not_negative_int, help=help_steps)
     add("--batch-size", type=positive_int, help="images in a training batch")
-    add("--learning-rate", "--learning_rate", type=positive_float, help="of AdamW")
-    add("--weight-decay", "--weight_decay", type=not_negative_float, help="of AdamW")
+    add("--learning-rate", "--learning_rate", type=positive_float, help="AdamW's learning rate")
+    add("--weight-decay", "--weight_decay", type=not_negative_float, help="AdamW's weight decay")
     add("--schedule", choices=SCHEDULES, help="how the learning rate changes over the steps")
-    add(
-        "--keep",
-        choices=("best", "last"),
-        help="whose weights are kept (best.safetensors) and tested: those of the best validation "
-        "epoch, or of the last one",
-    )
-    add("--width", type=positive_int, help="of the network, if the model has that keyword")
-    add("--depth", type=positive_int, help="the same; see the docstrings of the models")
-    add("--kernel-size", type=odd_int, help="the same")
-    add("--patience", type=not_negative_int, help="stop after so many epochs without a new best")
-    add("--seed", type=not_negative_int, help="of everything random (default: 0)")
+    add("--keep", choices=("best", "last"), help="the epoch whose weights are kept and tested")
+    add("--width", type=positive_int, help="channels of the first stage, if the model has it")
+    add("--depth", type=positive_int, help="number of stages, if the model has it")
+    add("--kernel-size", type=odd_int, help="size of the convolutions, if the model has it")
+    add("--patience", type=not_negative_int, help="epochs without a new best before it stops")
+    add("--seed", type=not_negative_int, help="random seed (default: 0)")
     add("--device", help="auto (default), cpu, cuda, cuda:1, mps")
-    add(
-        "--num-workers",
-        type=not_negative_int,
-        default=0,
-        help="processes that load data (default: 0, the fastest for images as small as these)",
-    )
+    add("--num-workers", type=not_negative_int, default=0, help="processes that load data")
     add("--output-dir", type=Path, help="the run's folder (default: the next runs/TASK-MODEL-N)")
     add(
         "--resume",
         nargs="?",
         const=True,
         metavar="DIR",
-        help="go on where the run in DIR (or --output-dir) stopped, with its settings",
+        help="continue the run in DIR (or --output-dir) where it stopped, with its settings",
     )
     add("--no-plots", action="store_true", help="draw no pictures")
     return parser
 
 
-def settle(args: argparse.Namespace, task: str) -> tuple[dict, Path | None]:
-    """(settings, run folder), from the flags and the recipe or from the run that is resumed.
+def resolve_settings(args: argparse.Namespace, task: str) -> tuple[dict, Path | None]:
+    """(settings, run folder), from the flags and the recipe, or from the run that is resumed.
 
-    The folder is None where the next free one is to be taken.
+    The folder is None where the next free one is to be used.
 
     Raises UserError for flags that contradict the run being resumed, and for a folder that holds
     another run.
@@ -98,33 +87,32 @@ def settle(args: argparse.Namespace, task: str) -> tuple[dict, Path | None]:
     if task == "segmentation":
         defaults |= {"difficulty": "published", **U_NET_OPTIONS}
     names = [*defaults, *RECIPES[task]["explore"]]
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    typed = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if is_archive(typed.get("dataset", "")):
+        typed["dataset"] = str(Path(typed["dataset"]).resolve())
     if args.resume is not None:
-        return _settle_resume(args, task, given)
-    settings = {"task": task, **defaults, **given}
-    recipe = dict(RECIPES[task][settings["recipe"]])
-    if given.get("epochs", 1) > 1:
-        recipe["max_steps"] = 0  # who asks for a longer schedule gets whole epochs
-    settings = {**settings, **recipe, **given}
-    settings["dataset"] = _absolute_if_file(settings["dataset"])
+        return _resume_settings(args, task, defaults, typed)
+    recipe = dict(RECIPES[task][typed.get("recipe", DEFAULTS["recipe"])])
+    if typed.get("epochs", 1) > 1:
+        recipe["max_steps"] = 0  # a longer schedule means whole epochs
     out = args.output_dir
     if out and ((out / CHECKPOINT).exists() or (out / RESULTS).exists()):
         raise UserError(
             f"{out} already holds a run. Continue it with `--resume {out}`, or name another "
             "--output-dir."
         )
-    return settings, out
+    return merge({"task": task, **defaults, **recipe}, {}, typed), out
 
 
-def make_model(make: Callable, settings: dict, **arguments):
-    """make(model's name, **arguments), with the options of the model that the settings give.
+def build_model(get_model: Callable[..., nn.Module], settings: dict, **arguments: int) -> nn.Module:
+    """get_model(model's name, **arguments), with the options of the model that the settings give.
 
-    Raises UserError for options that the model does not take, or cannot be made with.
+    Raises UserError for options that the model does not take, or cannot be built with.
     """
     given = {name: settings.get(name) for name in {**OPTIONS, **U_NET_OPTIONS}}
     options = {name: value for name, value in given.items() if value is not None}
     try:
-        model = make(settings["model"], **arguments, **options)
+        model = get_model(settings["model"], **arguments, **options)
         if options:  # too deep a network shows in its first forward pass
             with torch.no_grad():
                 model.eval()(torch.zeros(2, 3, 28, 28))
@@ -132,14 +120,16 @@ def make_model(make: Callable, settings: dict, **arguments):
     except (TypeError, ValueError, RuntimeError) as error:
         if not options:
             raise
-        flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
+        flags = " ".join(f"{flag(name)} {value}" for name, value in options.items())
         raise UserError(
-            f"the model {settings['model']} cannot be made with {flags}: {error}. Give its "
+            f"the model {settings['model']} cannot be built with {flags}: {error}. Give its "
             "__init__ that keyword (and let get_model pass it on), or leave the flag out."
         ) from error
 
 
-def _settle_resume(args: argparse.Namespace, task: str, given: dict) -> tuple[dict, Path]:
+def _resume_settings(
+    args: argparse.Namespace, task: str, defaults: dict, typed: dict
+) -> tuple[dict, Path]:
     folder = args.output_dir if args.resume is True else Path(args.resume)
     if folder is None:
         raise UserError("--resume needs the run's folder: `--resume runs/...`.")
@@ -147,27 +137,14 @@ def _settle_resume(args: argparse.Namespace, task: str, given: dict) -> tuple[di
         folder = folder.parent
     if args.output_dir not in (None, folder):
         raise UserError(
-            f"--resume {folder} goes on in that folder; leave --output-dir {args.output_dir} out."
+            f"--resume {folder} continues in that folder; leave --output-dir {args.output_dir} out."
         )
-    settings = read_config(folder)
-    if settings.get("task") != task:
-        raise UserError(f"{folder} holds a {settings.get('task')} run, not a {task} run.")
-    if "dataset" in given:
-        given["dataset"] = _absolute_if_file(given["dataset"])
-    for name, value in given.items():
-        if name in LOCAL:
-            settings[name] = value
-        elif settings.get(name) != value and not (name == "dataset" and value == "auto"):
-            flag = "--" + name.replace("_", "-")
-            raise UserError(
-                f"{folder} was trained with {flag} {settings.get(name)}, not {value}. A resumed "
-                f"run keeps its settings: leave {flag} out, or start again in another --output-dir."
-            )
-    return settings, folder
-
-
-def _absolute_if_file(dataset: str) -> str:
-    return str(Path(dataset).resolve()) if is_archive(dataset) else dataset
+    saved = read_config(folder)
+    if saved["task"] != task:
+        raise UserError(f"{folder} holds a {saved['task']} run, not a {task} run.")
+    if typed.get("dataset") == "auto":  # the run knows which data set that was
+        del typed["dataset"]
+    return merge(defaults, saved, typed, folder=folder, may_change=LOCAL), folder
 
 
 def _recipe_table(task: str) -> str:

@@ -1,4 +1,4 @@
-"""The one way to pick a device and to seed."""
+"""The one way to pick a device and to set the random seed."""
 
 import torch
 
@@ -6,10 +6,10 @@ from pathlab.errors import UserError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """ "auto" is CUDA if there is one, else Apple's MPS, else the CPU.
+    """The device of that name ("cpu", "cuda", "cuda:1", "mps"), or for "auto" the best one here:
+    CUDA, else Apple's MPS, else the CPU.
 
-    Any other name is taken as PyTorch's ("cpu", "cuda", "cuda:1", "mps"). Raises UserError where
-    it is unknown or not on this machine.
+    Raises UserError where it is unknown or not on this machine.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -26,7 +26,7 @@ def pick_device(name: str = "auto") -> torch.device:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"--device {name} cannot be used here ({reason}). "
-            "Leave --device out to take the best one that works."
+            "Leave --device out to use the best one that works."
         ) from error
     return device
 
@@ -34,7 +34,7 @@ def pick_device(name: str = "auto") -> torch.device:
 def make_deterministic(seed: int) -> None:
     """Seed the generators behind initial weights and dropout, and ask for repeatable kernels.
 
-    Batches, augmentation and boxes do not use these generators: they get their seed passed.
+    Batches, augmentation and boxes do not use these generators: they are given their own seed.
     """
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = False

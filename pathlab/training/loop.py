@@ -1,4 +1,4 @@
-"""Calls the student's training function with a run's settings, and explains an early end."""
+"""Calls the student's training function with a run's settings, and explains an early stop."""
 
 import contextlib
 import inspect
@@ -15,20 +15,19 @@ from pathlab.training.run import Run
 
 
 def train(
-    function: Callable,
+    function: Callable[..., dict[str, list[float]]],
     model: nn.Module,
     train_loader: DataLoader,
     val_loader: DataLoader,
     criterion: nn.Module,
     run: Run,
 ) -> dict[str, list[float]]:
-    """The history of `function`, which is train_model or train_segmentation_model.
+    """The history that `function` returns, which is train_model or train_segmentation_model.
 
-    A function with the original course's seven arguments alone works too; its run keeps the final
-    weights, and has no schedule, no early stopping and no way to resume.
+    A function with only the seven arguments of the original course works too; its run keeps the
+    final weights, and has no schedule, no early stopping and no way to resume.
     """
-    settings = run.config
-    steps = run.steps_per_epoch(train_loader)
+    settings, steps = run.config, run.steps
     budget = (settings["epochs"], settings["learning_rate"], settings["weight_decay"], steps)
     with explain_early_end(run):
         if "run" in inspect.signature(function).parameters:
@@ -37,7 +36,7 @@ def train(
                 train_loader,
                 val_loader,
                 *budget,
-                criterion=run.recorded(criterion),
+                criterion=run.record_losses(criterion),
                 schedule=make_schedule(settings["schedule"], steps * settings["epochs"]),
                 patience=settings["patience"],
                 run=run,
@@ -54,7 +53,7 @@ def train(
 
 @contextlib.contextmanager
 def explain_early_end(run: Run) -> Iterator[None]:
-    """Around a training: say how to go on after Ctrl-C, and why a loss that is NaN may be so."""
+    """Wraps a training: says how to continue after Ctrl-C, and what may have made a loss NaN."""
     try:
         yield
     except KeyboardInterrupt:
@@ -69,5 +68,5 @@ def explain_early_end(run: Run) -> Iterator[None]:
             f"training stopped: {error}. The usual cause is a learning rate that is too high: "
             f"yours is {rate:g}, try --learning-rate {rate / 10:g}. Other causes: a division by "
             "zero or a log of zero in the model or the loss. "
-            f"The epochs before are in {run.folder}."
+            f"The epochs before that are in {run.folder}."
         ) from error

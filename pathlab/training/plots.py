@@ -12,7 +12,11 @@ import torch
 from pathlab.files import write_atomically
 from pathlab.training.evaluate import Predictions
 
-BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"  # Okabe & Ito: told apart by everyone
+BLUE, ORANGE, GREEN = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+)  # Okabe & Ito, for all kinds of colour vision
 
 
 def show(figure: plt.Figure, save_path: str | Path | None) -> None:
@@ -54,7 +58,7 @@ def curves(
 
 
 def confusion_matrix(test: Predictions, class_names: Sequence[str], save_path: Path) -> None:
-    """What each true class (row) was taken for: the number of images, shaded by the row's share."""
+    """The confusion matrix: numbers of images, true classes as rows, shaded by the row's share."""
     counts = test.confusion()
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     k = len(class_names)
@@ -64,8 +68,8 @@ def confusion_matrix(test: Predictions, class_names: Sequence[str], save_path: P
     for row, column in np.ndindex(k, k):
         if counts[row, column]:
             color = "white" if share[row, column] > 0.5 else "black"
-            axis.text(column, row, counts[row, column], ha="center", va="center", color=color)
-    names = [_wrapped(name) for name in class_names]
+            axis.text(column, row, str(counts[row, column]), ha="center", va="center", color=color)
+    names = [_wrap(name) for name in class_names]
     axis.set_xticks(range(k), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=9)
     axis.set_yticks(range(k), names, fontsize=9)
     axis.set(xlabel="predicted", ylabel="true", title=f"{test.part} accuracy {test.accuracy:.3f}")
@@ -109,9 +113,7 @@ def worst_mistakes(
     for axis, index in zip(axes.flat, worst, strict=False):
         axis.imshow(images[index], cmap="gray", vmin=0, vmax=255)
         true, guess = class_names[test.labels[index]], class_names[test.predicted[index]]
-        axis.set_title(
-            f"{_wrapped(guess)} {confidence[index]:.0%}\nis {_wrapped(true)}", fontsize=8
-        )
+        axis.set_title(f"{_wrap(guess)} {confidence[index]:.0%}\nis {_wrap(true)}", fontsize=8)
     figure.suptitle(f"Most confident of {len(wrong)} mistakes in {len(test.labels)} test images")
     show(figure, save_path)
 
@@ -120,6 +122,32 @@ def image_grid(
     rows: Sequence[torch.Tensor], names: Sequence[str], save_path: str | Path | None
 ) -> None:
     """Batches of images [N, 3, H, W] in [-1, 1] or masks [N, 1, H, W] in [0, 1], one a row."""
+    show(_draw_grid(rows, names)[0], save_path)
+
+
+def prediction_grid(
+    images: torch.Tensor, masks: torch.Tensor, predicted: torch.Tensor, save_path: str | Path | None
+) -> None:
+    """Images with the outline of the true mask and the predicted mask laid over them.
+
+    images [N, 3, H, W] in [-1, 1]; masks of 0 and 1 and predicted probabilities [N, 1, H, W].
+    """
+    names = ["image", "true mask", "predicted\nprobability", "prediction\nover image"]
+    figure, axes = _draw_grid([images, masks, predicted, images], names)
+    for axis, true, found in zip(axes[3], masks[:, 0] > 0.5, predicted[:, 0] > 0.5, strict=True):
+        overlay = np.zeros((*found.shape, 4))
+        overlay[found.numpy()] = matplotlib.colors.to_rgba(GREEN, 0.55)
+        axis.imshow(overlay)
+        if true.any():
+            axis.contour(true.numpy(), levels=[0.5], colors="black", linewidths=1.2)
+        union = (found | true).sum().item()
+        iou = (found & true).sum().item() / union if union else 1.0
+        axis.set_xlabel(f"IoU {iou:.3f}", fontsize=9)
+    show(figure, save_path)
+
+
+def _draw_grid(rows: Sequence[torch.Tensor], names: Sequence[str]) -> tuple[plt.Figure, np.ndarray]:
+    """(figure, axes [rows, N]) with every image or mask drawn."""
     columns = len(rows[0])
     figure, axes = plt.subplots(
         len(rows),
@@ -131,50 +159,15 @@ def image_grid(
     for name, row, row_axes in zip(names, rows, axes, strict=True):
         row_axes[0].set_ylabel(name)
         for picture, axis in zip(row, row_axes, strict=True):
-            _draw(axis, picture)
-    show(figure, save_path)
+            if len(picture) == 1:
+                axis.imshow(picture[0].numpy(), cmap="gray", vmin=0, vmax=1)
+            else:
+                axis.imshow(((picture + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy())
+            axis.set(xticks=[], yticks=[])
+    return figure, axes
 
 
-def prediction_grid(
-    images: torch.Tensor, masks: torch.Tensor, predicted: torch.Tensor, save_path: str | Path | None
-) -> None:
-    """Images with the outline of the true mask and the predicted mask laid over them.
-
-    images [N, 3, H, W] in [-1, 1]; masks of 0 and 1 and predicted probabilities [N, 1, H, W].
-    """
-    names = ["image", "true mask", "predicted\nprobability", "prediction\nover image"]
-    columns = len(images)
-    figure, axes = plt.subplots(
-        4, columns, figsize=(1.7 * columns + 0.6, 7.4), layout="constrained", squeeze=False
-    )
-    for name, row_axes in zip(names, axes, strict=True):
-        row_axes[0].set_ylabel(name)
-    for i in range(columns):
-        answer = predicted[i] > 0.5
-        for axis, picture in zip(
-            axes[:, i], (images[i], masks[i], predicted[i], images[i]), strict=True
-        ):
-            _draw(axis, picture)
-        overlay = np.zeros((*answer.shape[1:], 4))
-        overlay[answer[0].numpy()] = matplotlib.colors.to_rgba(GREEN, 0.55)
-        axes[3, i].imshow(overlay)
-        if masks[i].any():
-            axes[3, i].contour(masks[i, 0].numpy(), levels=[0.5], colors="black", linewidths=1.2)
-        union = (answer | (masks[i] > 0.5)).sum().item()
-        both = (answer & (masks[i] > 0.5)).sum().item()
-        axes[3, i].set_xlabel(f"IoU {both / union if union else 1:.3f}", fontsize=9)
-    show(figure, save_path)
-
-
-def _draw(axis: plt.Axes, picture: torch.Tensor) -> None:
-    if len(picture) == 1:
-        axis.imshow(picture[0].numpy(), cmap="gray", vmin=0, vmax=1)
-    else:
-        axis.imshow(((picture + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy())
-    axis.set(xticks=[], yticks=[])
-
-
-def _wrapped(name: str) -> str:
+def _wrap(name: str) -> str:
     """A long class name on two lines, broken at the space nearest its middle."""
     spaces = [i for i, character in enumerate(name) if character == " "]
     if len(name) <= 18 or not spaces:

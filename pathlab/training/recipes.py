@@ -2,52 +2,34 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 MODELS = {
     "classification": ("linear", "mlp", "cnn"),
     "segmentation": ("linear", "mlp", "cnn", "unet"),
 }
-EXPLORE = {  # the course's first look: one epoch of 100 steps, Adam at a constant rate
-    "epochs": 1,
-    "max_steps": 100,
-    "batch_size": 32,
-    "learning_rate": 1e-3,
-    "weight_decay": 1e-4,
-    "schedule": "constant",
-    "augment": False,
-    "label_smoothing": 0.0,
-    "patience": 0,
-    "keep": "best",
-}
-BEST_CLASSIFICATION = {
-    "epochs": 20,
+# The course's first look: one epoch of 100 steps at a constant rate.
+EXPLORE: dict[str, Any] = {"epochs": 1, "max_steps": 100, "batch_size": 32, "learning_rate": 1e-3}
+EXPLORE |= {"weight_decay": 1e-4, "schedule": "constant", "patience": 0, "keep": "best"}
+# The cosine ends at 0, so the last weights have converged; the best accuracy on a small validation
+# set is often an early epoch's good luck.
+BEST: dict[str, Any] = {
     "max_steps": 0,
     "batch_size": 64,
-    "learning_rate": 3e-3,
-    "weight_decay": 5e-2,
-    "schedule": "cosine",
-    "augment": True,
-    "label_smoothing": 0.0,
-    "patience": 0,
-    # The cosine has run down to nothing, so the last weights are the settled ones. The best
-    # validation accuracy of a small validation set is often an early epoch's good luck.
-    "keep": "last",
-}
-BEST_SEGMENTATION = {
-    "epochs": 12,
-    "max_steps": 0,
-    "batch_size": 64,
-    "learning_rate": 4e-3,
-    "weight_decay": 1e-2,
     "schedule": "cosine",
     "patience": 0,
     "keep": "last",
 }
-RECIPES = {
-    "classification": {"explore": EXPLORE, "best": BEST_CLASSIFICATION},
+RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "classification": {
+        "explore": EXPLORE | {"augment": False, "label_smoothing": 0.0},
+        "best": BEST
+        | {"epochs": 20, "learning_rate": 3e-3, "weight_decay": 5e-2}
+        | {"augment": True, "label_smoothing": 0.0},
+    },
     "segmentation": {
-        "explore": {name: EXPLORE[name] for name in BEST_SEGMENTATION},
-        "best": BEST_SEGMENTATION,
+        "explore": EXPLORE,
+        "best": BEST | {"epochs": 12, "learning_rate": 4e-3, "weight_decay": 1e-2},
     },
 }
 SCHEDULES = ("constant", "cosine")

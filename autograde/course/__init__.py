@@ -1,0 +1,1 @@
+"""A whole class: who handed in what, gradings, the gradebook, Gradescope, the handout."""

@@ -1,0 +1,1 @@
+"""Runs a hostile process where it can neither see, reach nor outlive anything."""

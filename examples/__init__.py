@@ -1,0 +1,1 @@
+"""Small assignments on the same engine."""

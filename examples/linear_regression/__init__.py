@@ -1,0 +1,1 @@
+"""A small assignment: a line through points, in NumPy."""

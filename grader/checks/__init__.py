@@ -1,0 +1,1 @@
+"""What decides points: checks of models, epochs and trainings against NumPy, on private images."""

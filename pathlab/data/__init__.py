@@ -1,0 +1,1 @@
+"""Where images come from: data sets, downloads, the drawn stand-in, boxes, augmentation."""
