@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from capstones import drawings, flags
 from capstones.cervical_scores import score_masks
@@ -228,7 +228,7 @@ def with_masks(samples: DataFrame, masks: str, folder: Path) -> DataFrame:
         (files[0], *(mask_paths(folder, name) if masks == "predicted" else ()))
         for name, files in samples["images"].items()
     ]
-    return samples.assign(images=found)
+    return samples.assign(images=Series(found, samples.index))
 
 
 def large_classes(samples: DataFrame, args: Namespace) -> list[str]:

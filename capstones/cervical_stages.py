@@ -4,6 +4,7 @@ import math
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from pandas import DataFrame
@@ -133,6 +134,7 @@ class Segmentation(Stage):
         """
         if is_helper_process():
             return
+        module: Any
         module, settings = load_module(self, args)
         make_folder(folder)
         images = [files[0] for files in samples["images"]]

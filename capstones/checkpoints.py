@@ -11,6 +11,7 @@ NAME_last.ckpt is Lightning's own.
 """
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -44,7 +45,7 @@ class BestCheckpoint(Callback):
         self.path, self.monitor, self.mode, self.settings = path, monitor, mode, settings
         self.best: float | None = None
 
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
         """Write the file, in the main process alone, after a validation that was the best."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
@@ -83,7 +84,9 @@ class AtomicCheckpoints(TorchCheckpointIO):
     temporary files, which often is another disk: a process killed meanwhile would leave half a
     checkpoint."""
 
-    def save_checkpoint(self, checkpoint: dict, path: str, storage_options: object = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict, path: str | Path, storage_options: Any = None
+    ) -> None:
         """Raises UserError if the file cannot be written."""
         make_folder(Path(path).parent)
         write_torch(Path(path), checkpoint)

@@ -1,6 +1,7 @@
 """What Lightning trains: a module for every network, and the classifier of all four systems."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import lightning as L
 import torch
@@ -18,7 +19,7 @@ from torchmetrics.classification import (
 
 from pathlab.errors import UserError
 
-Optimizer = Callable[[Iterable[nn.Parameter]], object]  # -> what configure_optimizers returns
+Optimizer = Callable[[Iterable[nn.Parameter]], Any]  # -> what configure_optimizers returns
 
 
 class TrainedModule(L.LightningModule):
@@ -36,7 +37,7 @@ class TrainedModule(L.LightningModule):
         """The training loss of a batch, float32 []."""
         raise NotImplementedError
 
-    def configure_optimizers(self) -> object:
+    def configure_optimizers(self) -> Any:
         """Called by Lightning."""
         assert self.make_optimizer is not None
         return self.make_optimizer([p for p in self.model.parameters() if p.requires_grad])

@@ -35,7 +35,7 @@ class Network:
     table = "metrics.csv"
     flags: tuple[str, ...] = ("backbone", "image_size")
     balanced = False
-    optimizer: type[Optimizer] = torch.optim.AdamW
+    optimizer: Callable[..., Optimizer] = torch.optim.AdamW
 
     def settings(self, args: Namespace, samples: DataFrame) -> dict:
         """What it takes to rebuild the model and to prepare images for it: plain values."""

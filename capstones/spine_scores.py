@@ -35,12 +35,13 @@ def find_weights(probabilities: dict[str, np.ndarray], labels: ArrayLike) -> dic
     """
     truth, members = np.asarray(labels), list(probabilities)
 
-    def quality(tenths: tuple[int, ...]) -> tuple[float, int]:
-        average = weighted_average(probabilities, dict(zip(members, tenths, strict=True)))
-        return auroc(average, truth), -sum(t * t for t in tenths)
+    def quality(weights: dict[str, float]) -> tuple[float, float]:
+        average = weighted_average(probabilities, weights)
+        return auroc(average, truth), -sum(tenths**2 for tenths in weights.values())
 
-    grid = [t for t in product(range(11), repeat=len(members)) if sum(t) == 10]
-    return {m: t / 10 for m, t in zip(members, max(grid, key=quality), strict=True)}
+    grid = product(range(11), repeat=len(members))
+    tenths = [dict(zip(members, t, strict=True)) for t in grid if sum(t) == 10]
+    return {member: t / 10 for member, t in max(tenths, key=quality).items()}
 
 
 def find_threshold(probabilities: np.ndarray, labels: ArrayLike) -> tuple[float, float]:
@@ -118,7 +119,10 @@ def draw_roc(
     colours = dict(zip(members, (plots.BLUE, plots.ORANGE, plots.GREEN), strict=False))
     for name, p in systems.items():
         false_alarms, hits, _ = roc_curve(labels, p)
-        style = {"color": colours.get(name, "black"), "lw": 1 if name in colours else 2}
+        style: dict[str, Any] = {
+            "color": colours.get(name, "black"),
+            "lw": 1 if name in colours else 2,
+        }
         axis.plot(false_alarms, hits, label=f"{name} {auroc(p, labels):.3f}", **style)
     found = scores(systems["ensemble"], labels, thresholds["ensemble"])
     axis.plot(1 - found["specificity"], found["sensitivity"], "o", color="black", zorder=3)

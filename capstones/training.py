@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch.utils.data import DataLoader, Dataset, RandomSampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
 from capstones.checkpoints import (
     AtomicCheckpoints,
@@ -74,13 +74,16 @@ class Batches(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """The batches of the trainer's current epoch."""
+        assert self.trainer is not None
         epoch = self.trainer.current_epoch
-        dataset = self.train_set if isinstance(self.train_set, Dataset) else self.train_set(epoch)
+        dataset: Any = (
+            self.train_set if isinstance(self.train_set, Dataset) else self.train_set(epoch)
+        )
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, epoch))
-        if self.weights is None:
-            sampler = RandomSampler(dataset, generator=generator)
-        else:
-            sampler = WeightedRandomSampler(self.weights, len(dataset), generator=generator)
+        sampler: Sampler = RandomSampler(dataset, generator=generator)
+        if self.weights is not None:
+            weights = self.weights.tolist()
+            sampler = WeightedRandomSampler(weights, len(dataset), generator=generator)
         in_each_process = math.ceil(len(dataset) / self.trainer.world_size)
         return DataLoader(
             dataset,
@@ -256,7 +259,7 @@ def predict(
     trainer = make_trainer(one, logger=False, enable_checkpointing=False)
     loader = DataLoader(dataset, batch_size, num_workers=args.workers)
     with explained("nothing was written"):
-        return trainer.predict(module, loader)
+        return trainer.predict(module, loader) or []
 
 
 @contextlib.contextmanager
