@@ -119,11 +119,9 @@ def draw_roc(
     colours = dict(zip(members, (plots.BLUE, plots.ORANGE, plots.GREEN), strict=False))
     for name, p in systems.items():
         false_alarms, hits, _ = roc_curve(labels, p)
-        style: dict[str, Any] = {
-            "color": colours.get(name, "black"),
-            "lw": 1 if name in colours else 2,
-        }
-        axis.plot(false_alarms, hits, label=f"{name} {auroc(p, labels):.3f}", **style)
+        colour, width = (colours[name], 1) if name in colours else ("black", 2)
+        label = f"{name} {auroc(p, labels):.3f}"
+        axis.plot(false_alarms, hits, label=label, color=colour, lw=width)
     found = scores(systems["ensemble"], labels, thresholds["ensemble"])
     axis.plot(1 - found["specificity"], found["sensitivity"], "o", color="black", zorder=3)
     axis.plot([0, 1], [0, 1], ":", color="gray", lw=1)
