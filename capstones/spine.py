@@ -53,7 +53,7 @@ def read_archive(path: Path, layout: Layout, classes: Sequence[str] = ()) -> Dat
     for part in medmnist.SPLITS:
         name = {"train": "training", "val": "validation"}.get(part, part)
         for i, (image, label) in enumerate(zip(data.images[part], data.labels[part], strict=True)):
-            pixels = torch.from_numpy(np.ascontiguousarray(image))
+            pixels = torch.from_numpy(np.array(image))  # a copy: the archive is read-only
             pixels = pixels[None] if data.is_gray else pixels.permute(2, 0, 1)
             rows.append((f"{part}_{i:05}", pixels, data.class_names[label], name))
     samples = DataFrame(rows, columns=["image", "images", "label", "part"]).set_index("image")

@@ -3,6 +3,7 @@
 All functions take probabilities float64 [N] of the positive class, and labels 0 or 1 [N].
 """
 
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +20,9 @@ THRESHOLDS = np.arange(350, 600) / 1000  # 0.35 to below 0.60 by 0.001
 METRICS = ("auroc", "sensitivity", "specificity", "f1_score")
 
 
-def weighted_average(probabilities: dict[str, np.ndarray], weights: dict[str, float]) -> np.ndarray:
+def weighted_average(
+    probabilities: dict[str, np.ndarray], weights: Mapping[str, float]
+) -> np.ndarray:
     """The networks' probabilities [N] times their weights, over the sum of the weights."""
     members = list(probabilities)
     return np.average(
@@ -35,7 +38,7 @@ def find_weights(probabilities: dict[str, np.ndarray], labels: ArrayLike) -> dic
     """
     truth, members = np.asarray(labels), list(probabilities)
 
-    def quality(weights: dict[str, float]) -> tuple[float, float]:
+    def quality(weights: dict[str, int]) -> tuple[float, float]:
         average = weighted_average(probabilities, weights)
         return auroc(average, truth), -sum(tenths**2 for tenths in weights.values())
 
