@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 import capstones  # noqa: F401  (torchvision, first)
-from capstones.cell_lines import CHECKPOINT, draw_data
 from capstones.checkpoints import load_best
+from capstones.drawings import draw_cell_lines
 from pathlab.arguments import positive_int
 
 FLAGS = (
@@ -28,7 +28,7 @@ def main() -> None:
     seeds = positive_int(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "data")
-        draw_data(data)
+        draw_cell_lines(data)
         found = {1: [], 2: []}
         for seed in range(seeds):
             for processes in found:
@@ -44,7 +44,7 @@ def main() -> None:
                     str(16 // processes),
                 ]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-                metrics = load_best(run, CHECKPOINT)["metrics"]
+                metrics = load_best(run, "efficientnet")["metrics"]
                 found[processes].append(metrics)
                 scores = ", ".join(f"{name} {metrics[name]:.4f}" for name in METRICS)
                 print(f"seed {seed}, processes {processes}: {scores}", flush=True)

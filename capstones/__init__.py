@@ -1,9 +1,9 @@
 """Four published systems for medical images, rebuilt on the field's own tools.
 
-python -m capstones NAME COMMAND. One module for each system (multimodal, cell_lines, cervical,
-spine), beside what they share: command (flags and run folders), training (Lightning), checkpoints,
-tables and images (what is read), backbones (timm), evaluation (what is reported), drawn (the
-demos' pictures).
+python -m capstones NAME COMMAND. A module for each system (multimodal, cell_lines, cervical,
+spine), its networks beside it; what all share is the driver (commands, flags, runs), folder and
+splits (what is read), network, classifier, training and checkpoints (Lightning), evaluation (what
+is reported) and drawings (the demos' data).
 """
 
 # torchvision first, in the way that also works beside a CPU-only torch: timm, Lightning and

@@ -19,6 +19,7 @@ USAGE = (
 
 
 def main() -> int | None:
+    """The exit code. Raises UserError for an unknown name and what a system refuses."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(USAGE)
         return 0 if len(sys.argv) > 1 else 2

@@ -7,435 +7,271 @@ NAME_nucleus.png (0 and 255, in the image's own size), into RUN/outputs/masks. S
 `classify`, trains ConvNeXtAttentionClassifier on the image and these masks.
 """
 
-import argparse
-import io
+import dataclasses
 import shlex
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import ClassVar
 
-import pandas as pd
-import torch
-from lightning import seed_everything
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from PIL import Image
-from torch import nn
+import numpy as np
+from pandas import DataFrame, Series
 
-from capstones import command
-from capstones.cervical_data import (
-    HEADS,
-    Cells,
-    choose_classes,
-    draw_data,
-    mask_paths,
-    own_size,
-    read_cells,
-    read_masks,
-    read_predicted,
-    split_by_fold,
-)
-from capstones.cervical_models import (
-    ConvNeXtAttentionClassifier,
-    DualHeadAttConvNeXtUNet,
-    Segmenter,
-    cosine,
-    resize,
-)
+from capstones import drawings, flags
 from capstones.cervical_scores import score_masks
-from capstones.checkpoints import best_path, load_best, load_weights
-from capstones.classifier import Classifier
-from capstones.evaluation import predictions, report_classification
-from capstones.images import check_images, find_images
-from capstones.tables import encode, places_of, write_table
-from capstones.training import Batches, fit, predict
-from pathlab.arguments import int_from_two, not_negative_int, number, positive_int
+from capstones.cervical_stages import CLASSIFICATION, SEGMENTATION
+from capstones.checkpoints import best_path, load_best
+from capstones.driver import System
+from capstones.folder import Channel, Layout, write_table
+from capstones.images import check_images, read_all
+from capstones.masks import check_mask, mask_paths
+from capstones.network import Network, probabilities
+from capstones.runs import settings_path, start_run
+from capstones.splits import check_several, divide_by_folds
+from pathlab.arguments import int_from_two, not_negative_int, positive_int
 from pathlab.errors import UserError
-from pathlab.files import make_folder, write_atomically, write_json
+from pathlab.files import make_folder, write_json
 
-STAGES = ("segmentation", "classification")  # the names of their checkpoints
-SMALLEST = 32  # pixels: the encoder's last stride
-
-image_size = number(int, f"a whole number from {SMALLEST}", lambda value: value >= SMALLEST)
+STAGES = {"segment": SEGMENTATION, "classify": CLASSIFICATION}
+DOCUMENTED = {"learning_rate": 1e-4, "weight_decay": 0.01}  # of both stages
 
 
-def mask_reader(
-    settings: dict, names: list[str], predicted: Path, data: Path
-) -> Callable[[int], torch.Tensor] | None:
-    """What Cells reads the classifier's masks with; None for --masks none.
+class Cervical(System):
+    """Cervical cells: segment cytoplasm and nucleus, then classify."""
 
-    predicted: the folder of stage one's masks; data: the data set's folder, for the true ones.
+    name = "cervical"
+    purposes: ClassVar = {
+        "segment": "stage one: train the U-Net and write all masks",
+        "classify": "stage two: train the classifier on images and masks",
+        "train": "segment, then classify",
+        "evaluate": "score both stages on images with masks and labels",
+        "predict": "masks, class and probabilities for a folder of images",
+    }
+    trainings = ("segment", "classify")
+    parts: ClassVar = {"evaluate": ("validation", "test", "all")}
+    defaults: ClassVar = {
+        "segment": {**DOCUMENTED, "epochs": 100, "batch_size": 8, "image_size": 1024},
+        "classify": {**DOCUMENTED, "epochs": 50, "batch_size": 16, "image_size": 256},
+        "evaluate": {"batch_size": 8},
+        "predict": {"batch_size": 8},
+    }
+    layout = Layout(
+        "labels.csv",
+        {
+            "image": ("image", "name", "filename", "id"),
+            "label": ("label", "class", "stage", "diagnosis"),
+        },
+    )
+    split_columns = ("image", "label", "part")
+    draw = staticmethod(drawings.draw_cervical)
+    _small = "--no-pretrained --backbone test_convnext --image-size 64 --lr 2e-3 --folds 4"
+    demo_commands = (
+        f"segment --data {{data}} {_small} --epochs 4",
+        f"classify --data {{data}} {_small} --epochs 15",
+        "evaluate --data {data}",
+        "predict --data {data}/images",
+    )
+
+    def add_flags(self, command: str, parser: ArgumentParser, data_required: bool = True) -> None:
+        """How images are split, what cytoplasm means, and the backbone: for every training."""
+        if command == "train":
+            flags.add_data_flags(parser, data_required)
+            flags.add_start_flags(parser)
+        else:
+            super().add_flags(command, parser, data_required)
+        add = parser.add_argument
+        if command in self.trainings:
+            add("--image-size", type=flags.image_size, help="pixels")
+        if command in ("train", *self.trainings):
+            add_split_flags(parser)
+        if command in ("train", "classify"):
+            leaves = "leave the classes with fewer images out of the classification"
+            add("--smallest-class", type=positive_int, default=1, help=leaves)
+        if command == "classify":
+            beside = "channels beside the image: stage one's masks, the data's own, or none"
+            choices = ("predicted", "true", "none")
+            add("--masks", choices=choices, default="predicted", help=beside)
+        if command == "train":
+            more = 'more flags of segment, such as "--epochs 20 --lr 1e-3"'
+            add("--segment-with", default="", help=more)
+            add("--classify-with", default="", help="more flags of classify, likewise")
+
+    def networks(self, args: Namespace) -> list[Network]:
+        """The network of the stage."""
+        return [STAGES[args.command]]
+
+    def layout_for(self, args: Namespace) -> Layout:
+        """Images, and masks where a command needs or finds them."""
+        with_masks = args.command in ("segment", "train") or getattr(args, "masks", "") == "true"
+        if with_masks or (args.command == "evaluate" and (args.data / "masks").is_dir()):
+            channels = (*self.layout.channels, Channel("masks"))
+            return dataclasses.replace(self.layout, channels=channels)
+        return self.layout
+
+    def divide(self, args: Namespace, samples: DataFrame) -> DataFrame:
+        """Both stages, and evaluation, share the folds through RUN/split.csv."""
+        return divide_by_folds(samples, args.seed, args.folds, args.fold, args.test)
+
+    def load(self, args: Namespace, samples: DataFrame) -> DataFrame:
+        """The samples, checked; of `classify` those of large classes, with the masks' files."""
+        check_images([files[:1] for files in samples["images"]])
+        read_all([files for files in samples["images"] if len(files) == 2], check_mask)
+        if args.command != "classify":
+            return samples
+        samples = samples[samples["label"].isin(large_classes(samples, args))]
+        return with_masks(samples, args.masks, args.run / "outputs" / "masks")
+
+    def finish(self, args: Namespace, samples: DataFrame) -> None:
+        """Stage one ends with the masks of the whole set."""
+        if args.command == "segment":
+            folder = args.run / "outputs" / "masks"
+            SEGMENTATION.export_masks(args, samples, folder)
+            print(f"masks of all {len(samples)} images in {folder}")
+
+    def segment(self, args: Namespace) -> None:
+        """Stage one."""
+        super().train(args)
+
+    def classify(self, args: Namespace) -> None:
+        """Stage two. Raises UserError where it needs masks, but stage one is not trained."""
+        if args.masks == "predicted":
+            load_best(args.run, SEGMENTATION.name)
+        super().train(args)
+
+    def start(self, args: Namespace, samples: DataFrame) -> None:
+        """Stage two begins with the masks of the best weights of now, whatever was written."""
+        super().start(args, samples)
+        if args.command == "classify" and args.masks == "predicted":
+            SEGMENTATION.export_masks(args, samples, args.run / "outputs" / "masks")
+
+    def train(self, args: Namespace) -> None:
+        """Both stages. What a resumed run has finished is not done again."""
+        begun = {stage: args.resume and settings_path(args.run, stage).exists() for stage in STAGES}
+        stages = ["classify"] if begun["classify"] else list(STAGES)  # stage one is complete
+        own = {stage: self.stage_args(args, stage, begun[stage]) for stage in STAGES}
+        prepared = {stage: self.prepare(own[stage]) for stage in stages}  # before hours of one
+        start_run(args, "train")
+        for stage in stages:
+            self.run(own[stage], *prepared.pop(stage))
+
+    def stage_args(self, args: Namespace, stage: str, resume: bool) -> Namespace:
+        """The flags of a stage: its own defaults, those of `train`, and --STAGE-with."""
+        parser = ArgumentParser(f"python -m capstones cervical {stage}", allow_abbrev=False)
+        self.add_flags(stage, parser, data_required=False)
+        known = vars(parser.parse_args([]))
+        shared = {flag: value for flag, value in vars(args).items() if flag in known}
+        typed = shlex.split(getattr(args, f"{stage}_with"))
+        own = parser.parse_args(typed, Namespace(**shared))
+        return Namespace(**{**vars(own), "command": stage, "resume": resume})
+
+    def evaluate(self, args: Namespace) -> None:
+        """Score the stages that the run has."""
+        stages = trained_stages(args.run)
+        if CLASSIFICATION in stages:
+            settings = load_best(args.run, CLASSIFICATION.name)["settings"]
+            args.classes = [*settings["classes"], *settings["left_out"]]
+        samples, folder = self.read(args), args.run / "evaluation"
+        samples = self.load(args, samples)
+        make_folder(folder)
+        scores: dict = {"part": args.part}
+        if SEGMENTATION in stages:
+            SEGMENTATION.export_masks(args, samples, folder / "masks")
+            if (args.data / "masks").is_dir():
+                kind = load_best(args.run, SEGMENTATION.name)["settings"]["cytoplasm"]
+                cells = [
+                    (name, *files, mask_paths(folder / "masks", name))
+                    for name, files in samples["images"].items()
+                ]
+                scores["segmentation"] = score_masks(cells, folder / "segmentation.png", kind)
+            else:
+                print(f"there is no {args.data / 'masks'}: the segmentation was not scored.")
+        if CLASSIFICATION in stages:
+            samples = samples[samples["label"].isin(settings["classes"])]
+            labels = samples["label"].cat.set_categories(settings["classes"])
+            samples = with_masks(samples.assign(label=labels), settings["masks"], folder / "masks")
+            scores["classification"] = self.report(CLASSIFICATION, args, samples, folder)
+        write_json(folder / "evaluation.json", scores)
+
+    def predict(self, args: Namespace) -> None:
+        """Masks, and each class's probability, of a folder of images."""
+        stages, folder = trained_stages(args.run), args.run / "predictions"
+        samples = self.load(args, self.read(args, labelled=False))
+        if CLASSIFICATION in stages:
+            settings = load_best(args.run, CLASSIFICATION.name)["settings"]
+            if settings["masks"] == "true":
+                raise UserError(
+                    f"the classifier in {args.run} was trained with true masks, which new images "
+                    "do not have: train one with --masks predicted or none."
+                )
+        make_folder(folder)
+        if SEGMENTATION in stages:
+            SEGMENTATION.export_masks(args, samples, folder / "masks")
+            print(f"masks of {len(samples)} images: {folder / 'masks'}")
+        if CLASSIFICATION in stages:
+            samples = with_masks(samples, settings["masks"], folder / "masks")
+            found = probabilities(CLASSIFICATION, args, samples)
+            predicted = np.array(settings["classes"])[found.argmax(1)]
+            table = DataFrame({"image": samples.index, "predicted": predicted})
+            for i, name in enumerate(settings["classes"]):
+                table[f"probability_{name}"] = found[:, i].round(6)
+            write_table(folder / "predictions.csv", table)
+            print(f"classes of {len(samples)} images: {folder / 'predictions.csv'}")
+
+
+def with_masks(samples: DataFrame, masks: str, folder: Path) -> DataFrame:
+    """The samples with the files that the classifier sees: beside the image its masks.
+
+    masks: "none"; "true", which then stand there already; "predicted", those in `folder`.
     """
-    if settings["masks"] == "none":
-        return None
-    if settings["masks"] == "predicted":
-        return lambda i: read_predicted(predicted, names[i])
-    files = find_images(data / "masks")
-    return lambda i: read_masks(files[names[i]], settings["cytoplasm"])
+    if masks == "true":
+        return samples
+    found = [
+        (files[0], *(mask_paths(folder, name) if masks == "predicted" else ()))
+        for name, files in samples["images"].items()
+    ]
+    return samples.assign(images=Series(found, samples.index))
 
 
-def begin(args: argparse.Namespace, names: list[str], labels: list[str], parts: list[str]) -> None:
-    """Make the run's folder and write down the split."""
-    command.start_run(args)
-    table = pd.DataFrame({"image": names, "label": labels, "part": parts})
-    write_table(args.run / "split.csv", table)
+def large_classes(samples: DataFrame, args: Namespace) -> list[str]:
+    """The classes of at least --smallest-class images.
 
-
-def adamw(args: argparse.Namespace) -> Callable:
-    """What makes the optimizer and its schedule from the parameters, for both stages."""
-
-    def make(parameters):
-        optimizer = torch.optim.AdamW(
-            parameters, lr=args.learning_rate, weight_decay=args.weight_decay
-        )
-        return {"optimizer": optimizer, "lr_scheduler": cosine(optimizer, args.epochs)}
-
-    return make
-
-
-def segment(args: argparse.Namespace) -> None:
-    images, names, labels = read_cells(args.data, with_masks=True)
-    parts = split_by_fold(args, names, labels)
-    settings = {
-        "backbone": args.backbone,
-        "image_size": args.image_size,
-        "cytoplasm": args.cytoplasm,
-    }
-    seed_everything(args.seed, verbose=False)
-    model = DualHeadAttConvNeXtUNet(args.backbone, not args.no_pretrained)
-    begin(args, names, labels, parts)
-    files = find_images(args.data / "masks")
-
-    def make_set(part: str, augment: bool) -> Cells:
-        chosen = [name for name, its in zip(names, parts, strict=True) if its == part]
-        return Cells(
-            [images[name] for name in chosen],
-            None,
-            args.image_size,
-            lambda i: read_masks(files[chosen[i]], args.cytoplasm),
-            augment,
-        )
-
-    batches = Batches(
-        make_set("training", augment=True),
-        make_set("validation", augment=False),
-        args.batch_size,
-        args.workers,
-        args.seed,
-    )
-    best = fit(
-        Segmenter(model, adamw(args)),
-        batches,
-        args,
-        settings,
-        name="segmentation",
-        monitor="val_dice",
-        table="logs/segmentation/metrics.csv",
-    )
-    folder = args.run / "outputs" / "masks"
-    export_masks(args, images, folder)
-    print(f"the best weights are in {best}, masks of all {len(images)} images in {folder}")
-
-
-def export_masks(args: argparse.Namespace, images: dict[str, Path], folder: Path) -> dict:
-    """Write the masks that the run's stage one predicts for these images; its settings.
-
-    Each head has a file of 0 and 255 in its image's own size; the heads are independent, so a pixel
-    may be in both. Raises UserError for a missing checkpoint or a file that cannot be written.
+    Raises UserError where a class has fewer images than there are folds, or fewer than two remain.
     """
-    checkpoint = load_best(args.run, "segmentation")
-    settings = checkpoint["settings"]
-    if rank_zero_only.rank != 0:  # another process of the same training
-        return settings
-    make_folder(folder)
-    names = list(images)
-
-    def write(place: int, maps: torch.Tensor) -> None:
-        name = names[place]
-        masks = resize(maps[None], own_size(images[name]))[0] > 0.5
-        for path, mask in zip(mask_paths(folder, name), masks, strict=True):
-            buffer = io.BytesIO()
-            Image.fromarray(mask.byte().mul(255).numpy()).save(buffer, format="png")
-            write_atomically(path, buffer.getvalue())
-
-    model = load_weights(DualHeadAttConvNeXtUNet(settings["backbone"], False), checkpoint)
-    dataset = Cells([images[name] for name in names], range(len(names)), settings["image_size"])
-    predict(Segmenter(model, None, write), dataset, args, args.batch_size)
-    return settings
-
-
-def classify(args: argparse.Namespace) -> None:
-    images, names, labels = read_cells(args.data, with_masks=args.masks == "true")
-    parts = split_by_fold(args, names, labels)
-    classes, left_out = choose_classes(labels, args)
-    settings = {
-        "backbone": args.backbone,
-        "image_size": args.image_size,
-        "masks": args.masks,
-        "cytoplasm": args.cytoplasm,
-        "classes": classes,
-        "left_out": left_out,
-    }
-    kept = [i for i, label in enumerate(labels) if label not in left_out]
-    places = {part: [i for i in kept if parts[i] == part] for part in set(parts)}
-    seed_everything(args.seed, verbose=False)
-    model = make_classifier(settings, not args.no_pretrained)
-    folder = args.run / "outputs" / "masks"
-    if args.masks == "predicted":
-        load_best(args.run, "segmentation")
-    begin(args, names, labels, parts)
-    if args.masks == "predicted":  # with the best weights of now, whatever was written before
-        export_masks(args, images, folder)
-
-    def make_set(part: str, augment: bool) -> Cells:
-        chosen = [names[i] for i in places[part]]
-        return Cells(
-            [images[name] for name in chosen],
-            encode([labels[i] for i in places[part]], classes, args.data),
-            args.image_size,
-            mask_reader(settings, chosen, folder, args.data),
-            augment,
+    labels = samples["label"]
+    n = labels.value_counts(sort=False)
+    classes, left_out = list(n.index[n >= args.smallest_class]), n.index[n < args.smallest_class]
+    check_several(labels.cat.set_categories(classes))
+    if small := [name for name in classes if n[name] < args.folds]:
+        raise UserError(
+            f"the class {small[0]} has {n[small[0]]} image(s): each of the {args.folds} folds "
+            f"needs one. Add images of it, or leave it out by --smallest-class {args.folds}."
         )
-
-    batches = Batches(
-        make_set("training", augment=True),
-        make_set("validation", augment=False),
-        args.batch_size,
-        args.workers,
-        args.seed,
-    )
-    best = fit(
-        Classifier(model, len(classes), adamw(args)),
-        batches,
-        args,
-        settings,
-        name="classification",
-        monitor="val_f1",
-        table="logs/classification/metrics.csv",
-    )
-    print(f"the best weights are in {best}, each epoch's metrics in {args.run}/logs/classification")
+    if len(left_out):
+        print(f"left out, with fewer than {args.smallest_class} images: {', '.join(left_out)}")
+    return classes
 
 
-def make_classifier(settings: dict, pretrained: bool) -> nn.Module:
-    channels = 3 if settings["masks"] == "none" else 3 + len(HEADS)
-    return ConvNeXtAttentionClassifier(
-        settings["backbone"], channels, len(settings["classes"]), pretrained
-    )
-
-
-def train(args: argparse.Namespace) -> None:
-    """Both stages. What a resumed run has finished is not done again."""
-    _, names, labels = read_cells(args.data, with_masks=True)
-    split_by_fold(args, names, labels)
-    choose_classes(labels, args)  # before hours of stage one
-    shared = ["--data", str(args.data), "--run", str(args.run), "--workers", str(args.workers)]
-    shared += ["--accelerator", args.accelerator, "--devices", str(args.devices)]
-    shared += ["--nodes", str(args.nodes), "--precision", args.precision]
-    shared += ["--folds", str(args.folds), "--fold", str(args.fold), "--seed", str(args.seed)]
-    shared += ["--backbone", args.backbone, "--cytoplasm", args.cytoplasm]
-    shared += ["--test"] * args.test + ["--no-pretrained"] * args.no_pretrained
-    smallest = ["--smallest-class", str(args.smallest_class)]
-    stages = {
-        "segment": [*shared, *shlex.split(args.segment_with)],
-        "classify": [*shared, *smallest, *shlex.split(args.classify_with)],
-    }
-    parser = make_parser()
-    for stage, flags in stages.items():
-        parser.parse_args([stage, *flags])
-
-    def begun(stage: str) -> bool:
-        return args.resume and (args.run / f"{stage}-{command.SETTINGS}").exists()
-
-    command.start_run(args)
-    if begun("classify"):  # then stage one is complete
-        del stages["segment"]
-    try:
-        for stage, flags in stages.items():
-            main([stage, *flags, *["--resume"] * begun(stage)])
-    except UserError:
-        if not (args.run / f"segment-{command.SETTINGS}").exists():  # nothing has begun
-            (args.run / f"train-{command.SETTINGS}").unlink(missing_ok=True)
-        raise
-
-
-def trained_stages(run: Path) -> list[str]:
+def trained_stages(run: Path) -> list[Network]:
     """The stages whose checkpoints the run has.
 
     Raises UserError where it has none, or a classifier of predicted masks without stage one.
     """
-    stages = [stage for stage in STAGES if best_path(run, stage).exists()]
-    if stages != ["classification"] or (
-        load_best(run, "classification")["settings"]["masks"] == "predicted"
+    stages: list[Network] = [s for s in STAGES.values() if best_path(run, s.name).exists()]
+    if stages != [CLASSIFICATION] or (
+        load_best(run, CLASSIFICATION.name)["settings"]["masks"] == "predicted"
     ):
-        load_best(run, "segmentation")
+        load_best(run, SEGMENTATION.name)
     return stages
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """Score the stages that the run has."""
-    stages = trained_stages(args.run)
-    images, names, labels = read_cells(args.data, with_masks=(args.data / "masks").is_dir())
-    chosen = places_of(args.part, args.run, names, args.data)
-    names, labels = [names[i] for i in chosen], [labels[i] for i in chosen]
-    images = {name: images[name] for name in names}
-    folder = args.run / "evaluation"
-    make_folder(folder)
-    scores = {"part": args.part}
-    if "segmentation" in stages:
-        settings = export_masks(args, images, folder / "masks")
-        if (args.data / "masks").is_dir():
-            scores["segmentation"] = score_masks(args.data, images, folder, settings["cytoplasm"])
-        else:
-            print(f"there is no {args.data / 'masks'}: the segmentation was not scored.")
-    if "classification" in stages:
-        batches, settings, kept = run_classifier(args, images, labels, folder / "masks")
-        truth = encode([labels[i] for i in kept], settings["classes"], args.data / "labels.csv")
-        scores["classification"] = report_classification(
-            predictions(batches, truth, args.part), settings["classes"], folder
-        )
-    write_json(folder / "evaluation.json", scores)
-
-
-def run_classifier(
-    args: argparse.Namespace, images: dict[str, Path], labels: list[str] | None, masks: Path
-) -> tuple[list, dict, list[int]]:
-    """(batches of probabilities, settings, places of the images that they are for).
-
-    Left out are images whose label is of a class that the training left out. masks: the folder of
-    the predicted ones.
-    """
-    checkpoint = load_best(args.run, "classification")
-    settings = checkpoint["settings"]
-    model = load_weights(make_classifier(settings, pretrained=False), checkpoint)
-    names = list(images)
-    left_out = [] if labels is None else settings["left_out"]
-    kept = [i for i in range(len(names)) if not left_out or labels[i] not in left_out]
-    names = [names[i] for i in kept]
-    dataset = Cells(
-        [images[name] for name in names],
-        range(len(names)),
-        settings["image_size"],
-        mask_reader(settings, names, masks, args.data),
-    )
-    module = Classifier(model, len(settings["classes"]), None)
-    return predict(module, dataset, args, args.batch_size), settings, kept
-
-
-def predict_folder(args: argparse.Namespace) -> None:
-    images = find_images(args.data)
-    check_images(images.values())
-    folder = args.run / "predictions"
-    stages = trained_stages(args.run)
-    if "classification" in stages:
-        settings = load_best(args.run, "classification")["settings"]
-        if settings["masks"] == "true":
-            raise UserError(
-                f"the classifier in {args.run} was trained with true masks, which new images do "
-                "not have: train one with --masks predicted or none."
-            )
-    make_folder(folder)
-    if "segmentation" in stages:
-        export_masks(args, images, folder / "masks")
-        print(f"masks of {len(images)} images: {folder / 'masks'}")
-    if "classification" in stages:
-        batches, settings, _ = run_classifier(args, images, None, folder / "masks")
-        probabilities = torch.cat(batches).double().numpy()
-        table = pd.DataFrame({"image": list(images)})
-        table["predicted"] = [settings["classes"][i] for i in probabilities.argmax(1)]
-        for i, name in enumerate(settings["classes"]):
-            table[f"probability_{name}"] = probabilities[:, i].round(6)
-        write_table(folder / "predictions.csv", table)
-        print(f"classes of {len(images)} images: {folder / 'predictions.csv'}")
-
-
-def demo(args: argparse.Namespace) -> None:
-    data, run = args.output / "data", ["--run", str(args.output / "run")]
-    draw_data(data)
-    small = ["--no-pretrained", "--backbone", "test_convnext", "--image-size", "64"]
-    small += ["--lr", "2e-3", "--folds", "4"]
-    stages = [
-        ["segment", "--data", str(data), *run, *small, "--epochs", "4"],
-        ["classify", "--data", str(data), *run, *small, "--epochs", "15"],
-        ["evaluate", "--data", str(data), *run],
-        ["predict", "--data", str(data / "images"), *run],
-    ]
-    command.run_demo(main, "cervical", stages)
-
-
-def add_split_flags(parser: argparse.ArgumentParser) -> None:
+def add_split_flags(parser: ArgumentParser) -> None:
     """How images are split, what cytoplasm means, and the backbone: for every training."""
     add = parser.add_argument
     add("--folds", type=int_from_two, default=5, help="equal parts of the images")
     add("--fold", type=not_negative_int, default=0, help="the part that is for validation")
     add("--test", action="store_true", help="keep the next part away from training, too, as a test")
-    add("--backbone", default="convnext_tiny", help="a convnext of timm")
-    add(
-        "--cytoplasm",
-        choices=("ring", "cell"),
-        default="ring",
-        help="what its masks hold: the cytoplasm around the nucleus, or the whole cell",
-    )
+    add("--backbone", type=flags.backbone, default="convnext_tiny", help="a convnext of timm")
+    holds = "what its masks hold: the cytoplasm around the nucleus, or the whole cell"
+    add("--cytoplasm", choices=("ring", "cell"), default="ring", help=holds)
 
 
-def add_class_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--smallest-class",
-        type=positive_int,
-        default=1,
-        help="leave the classes with fewer images out of the classification",
-    )
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser, add_command = command.build_parser("cervical", __doc__.splitlines()[0])
-
-    added = add_command("segment", "stage one: train the U-Net and write all masks", segment)
-    command.add_data_flags(added, "cervical")
-    command.add_training_flags(
-        added, epochs=100, batch_size=8, learning_rate=1e-4, weight_decay=0.01
-    )
-    add_split_flags(added)
-    added.add_argument("--image-size", type=image_size, default=1024, help="pixels")
-
-    added = add_command("classify", "stage two: train the classifier on images and masks", classify)
-    command.add_data_flags(added, "cervical")
-    command.add_training_flags(
-        added, epochs=50, batch_size=16, learning_rate=1e-4, weight_decay=0.01
-    )
-    add_split_flags(added)
-    add_class_flag(added)
-    added.add_argument("--image-size", type=image_size, default=256, help="pixels")
-    added.add_argument(
-        "--masks",
-        choices=("predicted", "true", "none"),
-        default="predicted",
-        help="channels beside the image: stage one's masks, the data's own, or none",
-    )
-
-    added = add_command("train", "segment, then classify", train)
-    command.add_data_flags(added, "cervical")
-    add_split_flags(added)
-    add_class_flag(added)
-    add = added.add_argument
-    add("--segment-with", default="", help='more flags of segment, such as "--epochs 20 --lr 1e-3"')
-    add("--classify-with", default="", help="more flags of classify, likewise")
-    add("--seed", type=not_negative_int, default=0, help="of everything random")
-    add("--no-pretrained", action="store_true", help="start from random weights")
-    add("--resume", action="store_true", help="go on with the run in --run, with its settings")
-
-    for name, help, function in (
-        ("evaluate", "score both stages on images with masks and labels", evaluate),
-        ("predict", "masks, class and probabilities for a folder of images", predict_folder),
-    ):
-        added = add_command(name, help, function)
-        command.add_data_flags(added, "cervical")
-        added.add_argument("--batch-size", type=positive_int, default=8, help="images in a batch")
-        if name == "evaluate":
-            command.add_part_flag(added, "test")
-
-    added = add_command("demo", "draw a small data set and do all of it, offline", demo)
-    command.add_demo_flags(added, "cervical")
-    return parser
-
-
-def main(arguments: list[str]) -> None:
-    args = command.parse(make_parser(), arguments)
-    args.execute(args)
+main = Cervical().main

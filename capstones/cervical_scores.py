@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torchmetrics.functional.classification import multilabel_stat_scores
 
-from capstones.cervical_data import HEADS, read_masks, read_predicted
-from capstones.images import find_images, read_image
+from capstones.cervical_models import HEADS
+from capstones.images import read_image
+from capstones.masks import read_masks
 from pathlab.training.plots import BLUE, ORANGE, show
 
 
@@ -38,43 +39,29 @@ def overlap_scores(counts: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-def score_masks(data: Path, images: dict[str, Path], folder: Path, cytoplasm: str) -> dict:
-    """Dice, IoU and pixel accuracy of the masks in folder/masks, for each head.
+def score_masks(cells: list[tuple[str, Path, Path, list[Path]]], path: Path, kind: str) -> dict:
+    """Dice, IoU and pixel accuracy of predicted masks, for each head.
 
-    As the mean over the images, with the same over all pixels together beside it (`pooled`). Draws
-    folder/segmentation.png, prints the scores and returns them.
+    cells: for each its name, its image, its true mask and the masks predicted for it. kind: of
+    cytoplasm, as read_masks has it. As the mean over the images, with the same over all pixels
+    together beside it (`pooled`). Draws the outlines into `path`, prints the scores and returns
+    them.
     """
-    files = find_images(data / "masks")
-    counts = torch.stack(
-        [
-            count_pixels(read_predicted(folder / "masks", name)[None], truth[None])[0]
-            for name in images
-            for truth in [read_masks(files[name], cytoplasm)]
-        ]
-    )
+    masks = [(read_masks([true], kind), read_masks(predicted)) for _, _, true, predicted in cells]
+    counts = torch.cat([count_pixels(predicted[None], true[None]) for true, predicted in masks])
     each, pooled = overlap_scores(counts), overlap_scores(counts.sum(0))
-    scores: dict = {"images": len(images), "cytoplasm": cytoplasm}
+    scores: dict = {"images": len(cells), "cytoplasm": kind}
     for i, head in enumerate(HEADS):
         scores[head] = {name: float(values[:, i].mean()) for name, values in each.items()}
         scores[head]["pooled"] = {name: float(values[i]) for name, values in pooled.items()}
         print(head + ": " + ", ".join(f"{name} {scores[head][name]:.4f}" for name in each))
-    names = list(images)
     order = each["dice"].mean(1).argsort().tolist()
-    shown = [
-        order[i] for i in np.linspace(0, len(order) - 1, min(8, len(order))).round().astype(int)
-    ]
-    draw_outlines(
-        [
-            (
-                read_image(images[names[i]]),
-                read_masks(files[names[i]], cytoplasm),
-                read_predicted(folder / "masks", names[i]),
-                f"{names[i]}: Dice {each['dice'][i, 0]:.3f}, {each['dice'][i, 1]:.3f}",
-            )
-            for i in shown
-        ],
-        folder / "segmentation.png",
-    )
+    places = np.linspace(0, len(order) - 1, min(8, len(order))).round().astype(int)
+    shown = []
+    for i in (order[place] for place in places):
+        dice = ", ".join(f"{value:.3f}" for value in each["dice"][i])
+        shown.append((read_image(cells[i][1]), *masks[i], f"{cells[i][0]}: Dice {dice}"))
+    draw_outlines(shown, path)
     return scores
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from pathlab.errors import UserError
 from pathlab.files import make_folder, write_json
 from pathlab.training import plots
@@ -17,19 +15,19 @@ def classification_scores(test: Predictions, classes: Sequence[str]) -> dict:
     Means are over the classes that have images. ROC-AUC is None where a class has none. Also the
     three scores of each class, and the confusion matrix (rows: truth).
     """
-    per_class, confusion = test.per_class(), test.confusion()
-    present = confusion.sum(axis=1) > 0
-    if not present.any():
+    if not len(test.labels):
         raise UserError("there is no image to evaluate.")
+    each, confusion = test.per_class(), test.confusion()
+    images = confusion.sum(axis=1)
+    means = {name: float(values[images > 0].mean()) for name, values in each.items()}
     return {
         "images": len(test.labels),
         "accuracy": test.accuracy,
-        "balanced_accuracy": float(per_class["recall"][present].mean()),
+        "balanced_accuracy": means["recall"],
         "auroc": test.auc(),
-        **{name: float(values[present].mean()) for name, values in per_class.items()},
+        **means,
         "classes": {
-            name: {score: float(values[i]) for score, values in per_class.items()}
-            | {"images": int(confusion[i].sum())}
+            name: {score: float(each[score][i]) for score in each} | {"images": int(images[i])}
             for i, name in enumerate(classes)
         },
         "confusion": confusion.tolist(),
@@ -45,21 +43,12 @@ def report_classification(
     """
     make_folder(folder)
     scores = classification_scores(test, classes)
+    auroc = "not defined" if scores["auroc"] is None else f"{scores['auroc']:.4f}"
+    print(
+        f"balanced accuracy {scores['balanced_accuracy']:.4f}, accuracy {scores['accuracy']:.4f}, "
+        f"F1 (macro) {scores['f1']:.4f}, ROC-AUC {auroc}; written to {folder}"
+    )
     print(test.report(classes))
     write_json(folder / f"{name}.json", scores)
     plots.confusion_matrix(test, classes, folder / f"{name}_confusion.png")
-    auroc = "not defined" if scores["auroc"] is None else f"{scores['auroc']:.4f}"
-    print(
-        f"accuracy {scores['accuracy']:.4f}, balanced accuracy {scores['balanced_accuracy']:.4f}, "
-        f"F1 (macro) {scores['f1']:.4f}, ROC-AUC {auroc}; written to {folder}"
-    )
     return scores
-
-
-def predictions(batches: list, labels: Sequence[int], part: str) -> Predictions:
-    """Predictions of batches of probabilities, tensors [B, K], for the labels in the same order.
-
-    part: of the data, as --part has it.
-    """
-    probabilities = np.concatenate([batch.double().cpu().numpy() for batch in batches])
-    return Predictions(probabilities, np.asarray(labels, dtype=np.int64), part)

@@ -1,18 +1,41 @@
 """Images from files: found, checked and read, with the file's name in every complaint."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
 from tqdm import tqdm
 
 from pathlab.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+class ImageSet(Dataset):
+    """Items: transform(images[i]), with labels[i] behind it where there are labels."""
+
+    def __init__(self, images: Iterable, labels: Sequence[int] | None, transform: Callable) -> None:
+        self.images, self.labels, self.transform = list(images), labels, transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> object:
+        item = self.transform(self.images[i])
+        return item if self.labels is None else (item, self.labels[i])
+
+
+def to_float(
+    mean: Sequence[float] = IMAGENET_MEAN, deviation: Sequence[float] = IMAGENET_STD
+) -> v2.Transform:
+    """From uint8 to float32 in [0, 1], normalised for each channel."""
+    return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, deviation)])
 
 
 def find_images(folder: Path) -> dict[str, Path]:
@@ -44,10 +67,11 @@ def read_image(path: Path, mode: str = "RGB") -> torch.Tensor:
     """uint8 [C, H, W]: C is 3 for mode "RGB" and 1 for mode "L".
 
     Sixteen-bit gray images are scaled to eight bits. Raises UserError for a file that is missing,
-    damaged or no image.
+    damaged or not an image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as file:
+            image: Image.Image = file
             if image.mode.startswith("I;16") or image.mode == "I":
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             array = np.array(image.convert(mode))
@@ -59,24 +83,23 @@ def read_image(path: Path, mode: str = "RGB") -> torch.Tensor:
     return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
 
-def check_images(paths: Iterable[Path]) -> None:
-    """Read every file once, before hours of training meet a damaged one. Raises as read_image."""
-    paths = list(paths)
+def read_all(files: Iterable, read: Callable = read_image) -> list:
+    """What `read` returns of each. So damage is met before hours of training. Raises as `read`."""
+    files = list(files)
     with ThreadPoolExecutor() as pool:
-        list(
-            tqdm(
-                pool.map(read_image, paths),
-                "checking images",
-                len(paths),
-                leave=False,
-                disable=None,
-            )
-        )
+        found = pool.map(read, files)
+        return list(tqdm(found, "reading images", len(files), leave=False, disable=None))
+
+
+def check_images(samples: Iterable) -> None:
+    """Raises UserError for a damaged file. samples: the files of each, or pixels."""
+    files = [file for images in samples if isinstance(images, tuple) for file in images]
+    read_all(files, lambda file: read_image(file) is None)  # nothing is kept in memory
 
 
 def mean_and_deviation(images: Iterable[torch.Tensor]) -> tuple[list[float], list[float]]:
     """Of each channel over all pixels of all images (uint8 [C, H, W]), in the range [0, 1]."""
-    count, total, squares = 0, 0.0, 0.0
+    count, total, squares = 0, torch.zeros(()).double(), torch.zeros(()).double()
     for image in images:
         pixels = image.flatten(1).double() / 255
         count += pixels.shape[1]

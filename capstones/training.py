@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import lightning as L
 import pandas as pd
@@ -20,13 +21,19 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch.utils.data import DataLoader, Dataset, RandomSampler, WeightedRandomSampler
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
-from capstones.checkpoints import best_path, save_best
+from capstones.checkpoints import (
+    AtomicCheckpoints,
+    BestCheckpoint,
+    best_path,
+    check_readable,
+    last_path,
+)
+from capstones.folder import write_table
 from pathlab.errors import UserError
-from pathlab.files import make_folder, write_atomically
-from pathlab.training.checkpoint import write_torch
+from pathlab.files import make_folder
 
 # Between a student and the results stand no tips, and no advice on settings that are on purpose.
 for _library in ("lightning.pytorch", "lightning.fabric"):
@@ -60,19 +67,23 @@ class Batches(L.LightningDataModule):
         workers: int = 0,
         seed: int = 0,
         weights: torch.Tensor | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self.train_set, self.val_set = train_set, val_set
         self.batch_size, self.workers, self.seed, self.weights = batch_size, workers, seed, weights
 
     def train_dataloader(self) -> DataLoader:
+        """The batches of the trainer's current epoch."""
+        assert self.trainer is not None
         epoch = self.trainer.current_epoch
-        dataset = self.train_set if isinstance(self.train_set, Dataset) else self.train_set(epoch)
+        dataset: Any = (
+            self.train_set if isinstance(self.train_set, Dataset) else self.train_set(epoch)
+        )
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, epoch))
-        if self.weights is None:
-            sampler = RandomSampler(dataset, generator=generator)
-        else:
-            sampler = WeightedRandomSampler(self.weights, len(dataset), generator=generator)
+        sampler: Sampler = RandomSampler(dataset, generator=generator)
+        if self.weights is not None:
+            weights = self.weights.tolist()
+            sampler = WeightedRandomSampler(weights, len(dataset), generator=generator)
         in_each_process = math.ceil(len(dataset) / self.trainer.world_size)
         return DataLoader(
             dataset,
@@ -88,6 +99,7 @@ class Batches(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
+        """The validation batches, in the data set's order."""
         return DataLoader(self.val_set, self.batch_size, num_workers=self.workers)
 
 
@@ -101,33 +113,25 @@ def seed_worker(seed: int, worker: int) -> None:
     torch.manual_seed(seed * 1009 + worker)
 
 
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes beside the old file and renames. Lightning's own way copies from the folder for
-    temporary files, which often is another disk: a process killed meanwhile would leave half a
-    checkpoint."""
-
-    def save_checkpoint(self, checkpoint: dict, path: str, storage_options: object = None) -> None:
-        make_folder(Path(path).parent)
-        write_torch(Path(path), checkpoint)
-
-
 class EpochSeed(Callback):
     """Seeds dropout, and augmentation in this process, anew for every epoch and process."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Seed torch's global generator."""
         torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch) * 1009 + trainer.global_rank)
 
 
 class EpochTable(Callback):
     """A line on the screen and a row of a CSV for each epoch: all metrics, the learning rate."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Print the line and write the table, in the main process alone."""
         if not trainer.is_global_zero:
             return
         metrics = {
@@ -141,123 +145,92 @@ class EpochTable(Callback):
         if trainer.current_epoch and self.path.exists():
             earlier = pd.read_csv(self.path)
             rows = pd.concat([earlier[earlier.epoch < trainer.current_epoch], rows])
-        write_atomically(self.path, rows.to_csv(index=False).encode())
+        write_table(self.path, rows)
 
 
-class BestCheckpoint(Callback):
-    """Writes checkpoints/NAME_best.pth whenever the monitored metric is better than ever before."""
+class Tracked(Protocol):
+    """What `fit` has to know of a network.
 
-    def __init__(self, path: Path, monitor: str, mode: str, settings: dict):
-        self.path, self.monitor, self.mode, self.settings = path, monitor, mode, settings
-        self.best: float | None = None
+    name: of its checkpoints. monitor: the metric, logged in validation, that decides which epoch is
+    the best; mode: "max" or "min". table: where in the run's folder each epoch's metrics go.
+    """
 
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.is_global_zero:
-            return
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        value = metrics[self.monitor]
-        if self.best is not None and not (
-            value > self.best if self.mode == "max" else value < self.best
-        ):
-            return
-        self.best = value
-        save_best(
-            self.path,
-            module.model,
-            optimizer=trainer.optimizers[0],
-            epoch=trainer.current_epoch,
-            monitor=self.monitor,
-            metrics=metrics,
-            settings=self.settings,
-        )
-
-    def state_dict(self) -> dict:
-        return {"best": self.best}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.best = state["best"]
+    name: str
+    monitor: str
+    mode: str
+    table: str
 
 
 def fit(
     module: L.LightningModule,
     batches: Batches,
     args: argparse.Namespace,
+    network: Tracked,
     settings: dict,
-    *,
-    name: str,
-    monitor: str,
-    mode: str = "max",
-    table: str = "metrics.csv",
-) -> Path:
-    """Train module.model; the path of its best weights, RUN/checkpoints/NAME_best.pth.
+) -> None:
+    """Train module.model; its best weights go to RUN/checkpoints/NAME_best.pth.
 
     args: the shared training and data flags. settings: what it takes to rebuild the model, plain
-    values. monitor: the metric, logged in validation, that decides which epoch is the best; mode:
-    "max" or "min". table: where in the run's folder the metrics of each epoch are written.
+    values. Beside the best weights stand NAME_last.ckpt, with which --resume goes on, and
+    TensorBoard's logs.
 
-    Beside the best weights stand NAME_last.ckpt, with which --resume goes on, and TensorBoard's
-    logs. Raises KeyboardInterrupt, with advice, if it was stopped; UserError for a device that is
-    not there, too little memory, or a loss that is not a number.
+    Raises KeyboardInterrupt, with advice, if it was stopped; UserError for a device that is not
+    there, too little memory, or a loss that is not a number.
     """
-    checkpoints = args.run / "checkpoints"
-    make_folder(checkpoints)
-    make_folder((args.run / table).parent)
-    last = checkpoints / f"{name}_last.ckpt"
+    table, last = args.run / network.table, last_path(args.run, network.name)
+    make_folder(last.parent)
+    make_folder(table.parent)
     resume = last if args.resume and last.exists() else None
     if resume:
         check_readable(resume)
-    callbacks = [
-        BestCheckpoint(best_path(args.run, name), monitor, mode, settings),
-        EpochTable(args.run / table),
-        EpochSeed(args.seed),
-        LearningRateMonitor("epoch"),
-    ]
-    if args.patience:
-        callbacks.append(EarlyStopping(monitor, mode=mode, patience=args.patience))
-    # Last of all: what it saves of the other callbacks is then this epoch's.
-    callbacks.append(
-        ModelCheckpoint(
-            checkpoints,
-            f"{name}_last",
-            save_top_k=1,
-            every_n_epochs=1,
-            enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        )
-    )
     trainer = make_trainer(
         args,
         max_epochs=args.epochs,
         gradient_clip_val=args.clip or None,
         accumulate_grad_batches=args.accumulate,
-        callbacks=callbacks,
+        callbacks=_callbacks(args, network, settings),
         plugins=[AtomicCheckpoints()],
-        logger=TensorBoardLogger(args.run, name="tensorboard", version=name),
+        logger=TensorBoardLogger(args.run, name="tensorboard", version=network.name),
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
     with explained(f"--resume goes on after the last complete epoch of {args.run}"):
         trainer.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
-    return best_path(args.run, name)
+    print(
+        f"{network.name}: the best weights are in {best_path(args.run, network.name)}, each "
+        f"epoch's metrics in {table}"
+    )
 
 
-def check_readable(path: Path) -> None:
-    """Raises UserError where a checkpoint of Lightning is damaged."""
-    try:
-        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except Exception as error:  # whatever torch finds wrong with a file that is not its own
-        raise UserError(
-            f"{path} is damaged ({str(error).splitlines()[0]}), so that this training cannot go "
-            "on. Its best weights may still be good; train anew in another --run."
-        ) from error
+def _callbacks(args: argparse.Namespace, network: Tracked, settings: dict) -> list[Callback]:
+    best, last = best_path(args.run, network.name), last_path(args.run, network.name)
+    callbacks: list[Callback] = [
+        BestCheckpoint(best, network.monitor, network.mode, settings),
+        EpochTable(args.run / network.table),
+        EpochSeed(args.seed),
+        LearningRateMonitor("epoch"),
+    ]
+    if args.patience:
+        callbacks.append(EarlyStopping(network.monitor, mode=network.mode, patience=args.patience))
+    # Last of all: what it saves of the other callbacks is then this epoch's.
+    whole_state = ModelCheckpoint(
+        last.parent,
+        last.stem,
+        save_top_k=1,
+        every_n_epochs=1,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    return [*callbacks, whole_state]
 
 
-def make_trainer(args: argparse.Namespace, **options) -> L.Trainer:
+def make_trainer(args: argparse.Namespace, **options: Any) -> L.Trainer:
     """A Lightning trainer for the shared flags. Raises UserError for a device that is not there."""
     precision = args.precision
     if precision == "auto":
-        precision = "16-mixed" if uses_cuda(args) else "32"
+        cuda = args.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        precision = "16-mixed" if cuda else "32"
     try:
         return L.Trainer(
             accelerator=args.accelerator,
@@ -268,19 +241,11 @@ def make_trainer(args: argparse.Namespace, **options) -> L.Trainer:
             enable_progress_bar=sys.stderr.isatty(),
             **options,
         )
-    except Exception as error:
-        if not isinstance(error, (ValueError, RuntimeError, OSError)) and (
-            type(error).__name__ != "MisconfigurationException"
-        ):
-            raise
+    except (MisconfigurationException, ValueError, RuntimeError, OSError) as error:
         raise UserError(
             f"--accelerator {args.accelerator} --devices {args.devices} cannot be used here "
             f"({str(error).splitlines()[0]}). Leave both out to take one that works."
         ) from error
-
-
-def uses_cuda(args: argparse.Namespace) -> bool:
-    return args.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def predict(
@@ -294,7 +259,7 @@ def predict(
     trainer = make_trainer(one, logger=False, enable_checkpointing=False)
     loader = DataLoader(dataset, batch_size, num_workers=args.workers)
     with explained("nothing was written"):
-        return trainer.predict(module, loader)
+        return trainer.predict(module, loader) or []
 
 
 @contextlib.contextmanager
@@ -314,13 +279,3 @@ def explained(after_interrupt: str) -> Iterator[None]:
             "the GPU has too little memory for this batch. Halve --batch-size and double "
             "--accumulate: the optimizer then sees the same number of images in each step."
         ) from error
-
-
-def finite(loss: torch.Tensor) -> torch.Tensor:
-    """The loss. Raises UserError where it is not a number, before it spoils the weights."""
-    if not torch.isfinite(loss):
-        raise UserError(
-            "the training loss is not a finite number any more. Try a tenth of --learning-rate, "
-            "--clip 1.0, or --precision 32."
-        )
-    return loss

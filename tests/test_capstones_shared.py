@@ -1,4 +1,4 @@
-"""What the four capstones share: tables, images, checkpoints, backbones, flags and the training."""
+"""What the four capstones share: data folders, splits, images, checkpoints, runs, the training."""
 
 import argparse
 from types import SimpleNamespace
@@ -16,12 +16,15 @@ import pathlab.torchvision_import  # noqa: F401  (before Lightning, which import
 pytest.importorskip("lightning")
 pytest.importorskip("timm")
 
-from capstones import checkpoints, command, images, tables, training
+from capstones import checkpoints, folder, images, splits, training
 from capstones.backbones import make_backbone
 from capstones.classifier import Classifier
+from capstones.driver import System
+from capstones.folder import Layout
 from pathlab.errors import UserError
 
-COLUMNS = {"name": ("name", "id"), "diagnosis": ("diagnosis", "label")}
+LAYOUT = Layout("train.csv", {"name": ("name", "id"), "diagnosis": ("diagnosis", "label")})
+TOY = SimpleNamespace(name="toy", monitor="val_loss", mode="min", table="metrics.csv")
 
 
 # -- tables
@@ -30,7 +33,7 @@ COLUMNS = {"name": ("name", "id"), "diagnosis": ("diagnosis", "label")}
 def table_of(tmp_path, text):
     path = tmp_path / "train.csv"
     path.write_text(text)
-    return tables.read_table(path, COLUMNS)
+    return folder.read_table(path, LAYOUT.columns)
 
 
 def test_a_table_is_read_under_our_names_as_text(tmp_path):
@@ -57,29 +60,44 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path, text, message):
 
 def test_a_missing_table_is_named_with_the_columns_that_it_should_have(tmp_path):
     with pytest.raises(UserError, match=r"no .*train\.csv.*columns name and diagnosis"):
-        tables.read_table(tmp_path / "train.csv", COLUMNS)
+        folder.read_table(tmp_path / "train.csv", LAYOUT.columns)
 
 
-def test_classes_are_numbers_by_size_and_names_by_the_alphabet(tmp_path):
-    labels = pd.Series(["RT4", "10", "A-431", "2", "HeLa", "A-431"])
-    assert tables.class_names(labels, tmp_path) == ["2", "10", "A-431", "HeLa", "RT4"]
-    with pytest.raises(UserError, match="only the class 1"):
-        tables.class_names(pd.Series(["1", "1"]), tmp_path)
+def categorical(labels, classes=(), **layout):
+    return folder.categorical(pd.Series(labels), Layout("", {}, **layout), "train.csv", classes)
 
 
-def test_labels_are_encoded_and_unknown_ones_named(tmp_path):
-    assert tables.encode(pd.Series(["b", "a", "b"]), ["a", "b"], tmp_path) == [1, 0, 1]
-    with pytest.raises(UserError, match="the label 'c'; the classes are a, b"):
-        tables.encode(pd.Series(["a", "c"]), ["a", "b"], tmp_path)
+def test_classes_are_numbers_by_size_and_names_by_the_alphabet():
+    found = categorical(["RT4", "10", "A-431", "2", "HeLa", "A-431"])
+    assert list(found.categories) == ["2", "10", "A-431", "HeLa", "RT4"]
+    assert found.codes.tolist() == [4, 1, 2, 0, 3, 2]
+
+
+def test_of_two_classes_the_positive_one_comes_last_however_it_is_spelled():
+    assert list(categorical(["A", "Sick"], positive=("a",)).categories) == ["Sick", "A"]
+    assert list(categorical(["Sick", "fine"], negative=("fine",)).categories) == ["fine", "Sick"]
+    with pytest.raises(UserError, match="the labels b, c: expected two, one of them spelled a"):
+        categorical(["b", "c"], positive=("a",))
+
+
+def test_labels_of_known_classes_are_encoded_and_unknown_ones_named():
+    assert categorical(["b", "a", "b"], ["b", "a", "c"]).codes.tolist() == [0, 1, 0]
+    with pytest.raises(UserError, match=r"train.csv has the label 'c'; the classes are a, b"):
+        categorical(["a", "c"], ["a", "b"])
+
+
+def samples(codes):
+    return pd.DataFrame({"label": pd.Categorical.from_codes(codes, list("abc"))})
 
 
 def test_a_split_has_the_share_in_every_class_and_is_the_seeds():
-    labels = [0] * 60 + [1] * 30 + [2] * 10
-    train, val = tables.split(labels, 0.3, 0, list("abc"))
-    assert sorted(train + val) == list(range(100))
-    assert [sum(labels[i] == k for i in val) for k in range(3)] == [18, 9, 3]
-    assert tables.split(labels, 0.3, 0, list("abc")) == (train, val)
-    assert tables.split(labels, 0.3, 1, list("abc")) != (train, val)
+    known = samples([0] * 60 + [1] * 30 + [2] * 10)
+    parts = splits.divide(known, 0, 0.3)["part"]
+    drawn = known["label"][parts == "validation"]
+    assert drawn.value_counts(sort=False).tolist() == [18, 9, 3]
+    assert set(parts) == {"training", "validation"}
+    assert parts.equals(splits.divide(known, 0, 0.3)["part"])
+    assert not parts.equals(splits.divide(known, 1, 0.3)["part"])
 
 
 @pytest.mark.parametrize(
@@ -93,7 +111,12 @@ def test_a_split_has_the_share_in_every_class_and_is_the_seeds():
 )
 def test_a_class_that_would_be_empty_in_a_part_is_named(labels, message):
     with pytest.raises(UserError, match=message):
-        tables.split(labels, 0.1, 0, list("abc"))
+        splits.divide(samples(labels), 0, 0.1)
+
+
+def test_a_single_class_is_named():
+    with pytest.raises(UserError, match="only the class a"):
+        splits.divide(pd.DataFrame({"label": pd.Categorical(["a"] * 9)}), 0, 0.3)
 
 
 # -- images
@@ -114,11 +137,11 @@ def test_damaged_images_are_named(tmp_path):
     whole = (tmp_path / "good.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.png").write_text("not an image")
-    images.check_images([tmp_path / "good.png"])
+    images.check_images([(tmp_path / "good.png",)])
     assert np.array_equal(images.read_image(tmp_path / "good.png").permute(1, 2, 0), noise)
     for name in ("cut.png", "text.png", "missing.png"):
         with pytest.raises(UserError, match=f"{name} cannot be read as an image"):
-            images.check_images([tmp_path / "good.png", tmp_path / name])
+            images.check_images([(tmp_path / "good.png",), (tmp_path / name,)])
 
 
 def test_images_of_a_folder_are_found_by_name(tmp_path):
@@ -164,17 +187,18 @@ def test_options_that_a_backbone_does_not_take_are_named():
 
 
 def saved(run, model):
-    optimizer = torch.optim.Adam(model.parameters())
-    checkpoints.best_path(run, "toy").parent.mkdir(parents=True)
-    checkpoints.save_best(
-        checkpoints.best_path(run, "toy"),
-        model,
-        optimizer=optimizer,
-        epoch=3,
-        monitor="val_loss",
-        metrics={"val_loss": 0.25, "val_auroc": 0.75},
-        settings={"classes": ["a", "b"]},
+    """A checkpoint of epoch 3."""
+    path = checkpoints.best_path(run, "toy")
+    path.parent.mkdir(parents=True)
+    trainer = SimpleNamespace(
+        sanity_checking=False,
+        is_global_zero=True,
+        current_epoch=3,
+        optimizers=[torch.optim.Adam(model.parameters())],
+        callback_metrics={"val_loss": torch.tensor(0.25), "val_auroc": torch.tensor(0.75)},
     )
+    callback = checkpoints.BestCheckpoint(path, "val_loss", "min", {"classes": ["a", "b"]})
+    callback.on_validation_end(trainer, SimpleNamespace(model=model))
 
 
 def test_best_weights_are_read_as_plain_values(tmp_path):
@@ -210,40 +234,59 @@ def test_missing_damaged_and_misfitting_weights_are_named(tmp_path):
 # -- flags and run folders
 
 
+class Toy(System):
+    """A toy."""
+
+    name = "toy"
+    purposes = {"train": "train it"}  # noqa: RUF012
+    defaults = {  # noqa: RUF012
+        "train": {"epochs": 30, "batch_size": 4, "learning_rate": 1e-4, "weight_decay": 0.0}
+    }
+    split_columns = ("name", "part")
+
+
 def parse(tmp_path, *flags):
-    parser, add_command = command.build_parser("toy", "a toy")
-    added = add_command("train", "train it", print)
-    command.add_data_flags(added, "toy")
-    command.add_training_flags(added, epochs=30, batch_size=4, learning_rate=1e-4, weight_decay=0.0)
     place = ["--data", str(tmp_path / "data"), "--run", str(tmp_path / "run")]
-    return command.parse(parser, ["train", *place, *flags])
+    return Toy().parse(["train", *place, *flags])
+
+
+def start(args):
+    Toy().start(args, pd.DataFrame({"part": ["training", "validation"]}, index=["a", "b"]))
 
 
 def test_a_resumed_run_has_the_settings_that_it_was_started_with(tmp_path):
-    command.start_run(parse(tmp_path, "--batch-size", "8", "--learning-rate", "0.01"))
+    start(parse(tmp_path, "--batch-size", "8", "--learning-rate", "0.01"))
     again = parse(tmp_path, "--resume", "--batch-size", "8")
     assert (again.batch_size, again.learning_rate, again.epochs) == (8, 0.01, 30)
     assert again.resume and again.data == tmp_path / "data"
-    command.start_run(again)
+    start(again)
     assert parse(tmp_path, "--resume", "--epochs", "50").epochs == 50
 
 
 def test_a_flag_that_contradicts_the_run_is_named(tmp_path):
-    command.start_run(parse(tmp_path, "--batch-size", "8"))
+    start(parse(tmp_path, "--batch-size", "8"))
     for flags, expected in ((("--batch-size", "4"), "8"), (("--seed", "1"), "0")):
-        with pytest.raises(UserError, match=f"was started with {flags[0]} {expected}"):
+        with pytest.raises(UserError, match=rf"{flags[0]}\b.* was {expected}, is {flags[1]}"):
             parse(tmp_path, "--resume", *flags)
 
 
 def test_there_must_be_a_run_to_resume_and_none_to_start(tmp_path):
     with pytest.raises(UserError, match="holds no run that can be resumed"):
         parse(tmp_path, "--resume")
-    command.start_run(parse(tmp_path))
+    start(parse(tmp_path))
     with pytest.raises(UserError, match=r"already holds a run\. Go on with it by --resume"):
-        command.start_run(parse(tmp_path))
+        start(parse(tmp_path))
     (tmp_path / "run" / "train-settings.json").write_text("{")
     with pytest.raises(UserError, match="holds no run that can be resumed"):
         parse(tmp_path, "--resume")
+
+
+def test_a_run_is_not_gone_on_with_on_another_split(tmp_path):
+    start(parse(tmp_path))
+    run, other = tmp_path / "run", pd.DataFrame({"part": ["training"] * 2}, index=["a", "b"])
+    assert splits.read_parts(run, "name") == {"a": "training", "b": "validation"}
+    with pytest.raises(UserError, match=r"split.csv was made from other images, or by other flags"):
+        splits.check_split(run, other, "name")
 
 
 # -- training
@@ -278,7 +321,8 @@ def fit(tmp_path, model, data, **changes):
         "workers": 0,
     }
     args = argparse.Namespace(**{**args, **changes})
-    return training.fit(model, data, args, {}, name="toy", monitor="val_loss", mode="min")
+    training.fit(model, data, args, TOY, {})
+    return checkpoints.best_path(tmp_path, "toy")
 
 
 class Scripted(Classifier):
@@ -402,13 +446,13 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_pa
         return model
 
     ends = []
-    for folder, parts in (("whole", [4]), ("parts", [2, 4])):
+    for run, parts in (("whole", [4]), ("parts", [2, 4])):
         for part in parts:
             model = dropping()
             data = training.Batches(Noisy(), Noisy(), 8, workers, seed=0)
-            fit(tmp_path / folder, model, data, epochs=part, resume=part != parts[0])
+            fit(tmp_path / run, model, data, epochs=part, resume=part != parts[0])
         ends.append(model.model[2].weight)
-        table = pd.read_csv(tmp_path / folder / "metrics.csv")
+        table = pd.read_csv(tmp_path / run / "metrics.csv")
         assert table.epoch.tolist() == [0, 1, 2, 3]
     assert torch.equal(*ends)
 
@@ -425,10 +469,10 @@ def test_a_damaged_last_checkpoint_is_named(tmp_path):
 
 def test_the_checkpoint_of_every_epoch_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(training, "write_torch", lambda *file: written.append(file))
+    monkeypatch.setattr(checkpoints, "write_torch", lambda *file: written.append(file))
     fit(tmp_path, module(), batches(), epochs=2)
-    assert {path for path, _ in written} == {tmp_path / "checkpoints" / "toy_last.ckpt"}
-    assert [value["epoch"] for _, value in written] == [0, 1]
+    last = tmp_path / "checkpoints" / "toy_last.ckpt"
+    assert [value["epoch"] for path, value in written if path == last] == [0, 1]
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
@@ -441,6 +485,6 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkey
 
     monkeypatch.setattr("pathlab.files.os.fsync", full_disk)
     with pytest.raises(UserError, match="No space left on device"):
-        training.AtomicCheckpoints().save_checkpoint({"epoch": 9}, str(path))
+        checkpoints.AtomicCheckpoints().save_checkpoint({"epoch": 9}, str(path))
     assert path.read_bytes() == whole
     assert sorted(p.name for p in path.parent.iterdir()) == ["toy_best.pth", "toy_last.ckpt"]

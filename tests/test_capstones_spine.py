@@ -24,8 +24,10 @@ from PIL import Image
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 from torch import nn
 
-from capstones import spine, spine_data, spine_scores
+from capstones import drawings, network, spine, spine_networks, spine_scores
 from capstones.checkpoints import load_best
+from capstones.classifier import Classifier
+from capstones.splits import divide
 from pathlab.errors import UserError
 
 TINY = ["--no-pretrained", "--image-size", "32", "--batch-size", "8", "--epochs", "2"]
@@ -53,8 +55,8 @@ def data(tmp_path):
     rng, rows = np.random.default_rng(0), []
     for i in range(40):
         name = f"x{i:02}.png"
-        picture = spine_data.draw_spine(rng, 32, sick=i % 2 == 1)
-        spine_data.drawn.save(tmp_path / "data" / "images" / name, picture)
+        picture = drawings.draw_spine(rng, 32, sick=i % 2 == 1)
+        drawings.save(tmp_path / "data" / "images" / name, picture)
         part = "train" if i < 24 else "val" if i < 32 else "test"
         rows.append((name, ("No finding", "Pathology")[i % 2], part))
     write_rows(tmp_path / "data", rows)
@@ -80,6 +82,11 @@ def save_npz(folder, path):
         arrays[f"{part}_labels"] = np.array([[row[1] == "Pathology"] for row in chosen], np.uint8)
     np.savez(path, **arrays)
     return arrays
+
+
+def load(data, **flags):
+    """The samples of a folder or archive, as a training reads them."""
+    return spine.Spine().read(Namespace(data=data, run=None, **flags))
 
 
 def fails(match, *arguments):
@@ -214,12 +221,11 @@ def test_bootstrap_of_auroc_is_the_percentiles_of_resampled_images():
 
 
 def test_class_weight_and_its_loss_by_hand():
-    assert spine.class_weight([0, 0, 0, 1, 0, 1]) == 2.0
-    module = spine.BinaryClassifier(nn.Identity(), pos_weight=2.0)
-    logits, labels = torch.tensor([0.3, -1.2]), torch.tensor([1.0, 0.0])
+    module = Classifier(nn.Identity(), 1, pos_weight=2.0)
+    logits, labels = torch.tensor([[0.3], [-1.2]]), torch.tensor([1, 0])
     sigmoid = 1 / (1 + np.exp([-0.3, 1.2]))
     expected = -(2 * np.log(sigmoid[0]) + np.log(1 - sigmoid[1])) / 2
-    assert module.criterion(logits, labels).item() == pytest.approx(expected, abs=1e-6)
+    assert module.loss([logits, labels]).item() == pytest.approx(expected, abs=1e-6)
 
 
 class LeftSide(nn.Module):
@@ -233,49 +239,37 @@ def test_augmented_predictions_are_the_mean_of_both_directions():
     images = torch.rand(3, 3, 4, 6, generator=torch.Generator().manual_seed(0)) * 4
     left, right = images[..., :3].numpy(), images[..., 3:].numpy()
     forward, mirrored = (1 / (1 + np.exp(-side.mean(axis=(1, 2, 3)))) for side in (left, right))
-    found = spine.BinaryClassifier(LeftSide(), tta=True).predict_step(images, 0)
+    found = Classifier(LeftSide(), 1, mirrored=True).predict_step(images, 0)
     np.testing.assert_allclose(found, (forward + mirrored) / 2, rtol=1e-5)
-    found = spine.BinaryClassifier(LeftSide()).predict_step(images, 0)
+    found = Classifier(LeftSide(), 1).predict_step(images, 0)
     np.testing.assert_allclose(found, forward, rtol=1e-5)
 
 
 def test_progressive_sizes():
     args = Namespace(image_size=384, progressive=None)
-    assert spine.training_sizes(args, "efficientnetv2_s") == [128, 256, 384]
-    assert spine.training_sizes(args, "densenet121") == [384]
-    sizes = [spine.size_at(epoch, 50, [128, 256, 384]) for epoch in range(50)]
+    assert spine_networks.training_sizes(args, "efficientnetv2_s") == [128, 256, 384]
+    assert spine_networks.training_sizes(args, "densenet121") == [384]
+    sizes = [spine_networks.size_at(epoch, 50, [128, 256, 384]) for epoch in range(50)]
     assert sizes == [128] * 16 + [256] * 17 + [384] * 17
-    assert [spine.size_at(epoch, 6, [1, 2, 3]) for epoch in range(6)] == [1, 1, 2, 2, 3, 3]
-    assert spine.size_at(0, 1, [128, 256, 384]) == 384
+    assert [spine_networks.size_at(epoch, 6, [1, 2, 3]) for epoch in range(6)] == [1, 1, 2, 2, 3, 3]
+    assert spine_networks.size_at(0, 1, [128, 256, 384]) == 384
     with pytest.raises(UserError, match="ends at 128"):
-        spine.training_sizes(Namespace(image_size=384, progressive=[64, 128]), "resnet50")
+        spine_networks.training_sizes(Namespace(image_size=384, progressive=[64, 128]), "resnet50")
 
 
 def test_training_uses_the_progressive_sizes(data, tmp_path, monkeypatch):
     seen = []
-    step = spine.BinaryClassifier.training_step
+    step = Classifier.training_step
 
     def noted(self, batch, index):
         seen.append((self.current_epoch, batch[0].shape[-1]))
         return step(self, batch, index)
 
-    monkeypatch.setattr(spine.BinaryClassifier, "training_step", noted)
+    monkeypatch.setattr(Classifier, "training_step", noted)
     run = ["--data", str(data), "--run", str(tmp_path / "run"), "--backbone", "test_resnet"]
     run += ["--model", "efficientnetv2_s", *TINY, "--image-size", "48", "--progressive", "32,48"]
     spine.main(["train", *run])
     assert set(seen) == {(0, 32), (1, 48)}
-
-
-def test_documented_defaults(tmp_path, monkeypatch):
-    given = {}
-    monkeypatch.setattr(spine, "train", lambda args: given.update(vars(args)))
-    spine.main(["train", "--data", str(tmp_path)])
-    assert given["epochs"] == 50 and given["image_size"] == 384
-    assert given["learning_rate"] == 1e-4
-    batch = [spine.of_member(given["batch_size"], member) for member in spine.BACKBONES]
-    decay = [spine.of_member(given["weight_decay"], member) for member in spine.BACKBONES]
-    assert list(spine.BACKBONES) == ["densenet121", "efficientnetv2_s", "resnet50"]
-    assert batch == [32, 24, 32] and decay == [1e-4, 5e-5, 1e-4]
 
 
 @pytest.mark.parametrize("flags, expected", [([], 2.0), (["--no-class-weight"], 1.0)])
@@ -284,27 +278,28 @@ def test_the_training_gets_weights_optimizer_and_schedule(
 ):
     """Of 24 training images 8 are positive. Nothing is trained here."""
     given = []
-    monkeypatch.setattr(spine, "fit", lambda module, *_, **names: given.append((module, names)))
-    monkeypatch.setattr(spine, "fit_ensemble", lambda *_: None)
+    monkeypatch.setattr(network, "fit", lambda *values: given.append(values))
+    monkeypatch.setattr(spine.Spine, "finish", lambda *_: None)
     rows = read_rows(data)
     sick = [("No finding", "Pathology")[i % 3 == 1] for i in range(24)]
     first = [(name, label, "train") for (name, *_), label in zip(rows, sick, strict=False)]
     write_rows(data, first + rows[24:])
     run = ["--data", str(data), "--run", str(tmp_path / "run"), "--no-pretrained"]
     spine.main(["train", *run, "--model", "efficientnetv2_s", "--backbone", "test_resnet", *flags])
-    ((module, names),) = given
+    ((module, _, _, trained, _),) = given
     assert module.criterion.pos_weight.item() == expected
     made = module.configure_optimizers()
     assert isinstance(made["optimizer"], torch.optim.AdamW)
     assert made["optimizer"].defaults["weight_decay"] == 5e-5
     assert made["lr_scheduler"].T_max == 50 and made["lr_scheduler"].eta_min == 1e-6
-    assert names["monitor"] == "val_auroc" and names["name"] == "efficientnetv2_s"
+    assert trained.monitor == "val_auroc" and trained.name == "efficientnetv2_s"
 
 
 def test_the_three_networks_have_one_logit_and_the_documented_size():
     millions = {"densenet121": 7, "efficientnetv2_s": 20.2, "resnet50": 23.5}  # without 1000 logits
     for member, backbone in spine.BACKBONES.items():
-        model = spine.make_model({"backbone": backbone, "dropout": 0.25}, pretrained=False).eval()
+        settings = {"backbone": backbone, "dropout": 0.25}
+        model = spine_networks.Member(member).build_model(settings, pretrained=False).eval()
         count = sum(p.numel() for p in model.parameters()) / 1e6
         assert count == pytest.approx(millions[member], rel=0.02)
         features = torch.ones(1, model.num_features, 2, 2)
@@ -316,7 +311,7 @@ def test_the_three_networks_have_one_logit_and_the_documented_size():
 
 
 def test_augmentation_is_the_documented_one():
-    flip, rotation, jitter = spine_data.augmentation()
+    flip, rotation, jitter = spine_networks.augmentation()
     assert flip.p == 0.5 and rotation.degrees == [-10, 10]
     assert jitter.brightness == (0.8, 1.2) and jitter.contrast == (0.8, 1.2)
     assert jitter.saturation is None and jitter.hue is None
@@ -326,14 +321,17 @@ def test_augmentation_is_the_documented_one():
 
 
 def test_items_are_resized_normalised_and_gray_becomes_rgb(data):
-    xrays = spine_data.load_data(data)
-    image, label = spine_data.XRaySet(xrays, 32)[1]
+    samples = load(data)
+    settings = {"image_size": 32, "classes": ["No finding", "Pathology"]}
+    member = spine_networks.Member("resnet50")
+    image, label = member.dataset(samples, settings)[1]
     pixels = np.array(Image.open(data / "images" / "x01.png"), dtype=np.float64) / 255
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     expected = (pixels - mean[:, None, None]) / std[:, None, None]
     np.testing.assert_allclose(image, expected, atol=1e-5)
-    assert label == 1 and label.dtype == torch.float32
-    assert spine_data.XRaySet(xrays, 40, augment=True)[0][0].shape == (3, 40, 40)
+    assert label == 1
+    larger = member.dataset(samples, settings | {"image_size": 40}, augment=True)
+    assert larger[0][0].shape == (3, 40, 40)
 
 
 def test_an_archive_and_a_folder_give_the_same(data, tmp_path):
@@ -343,16 +341,15 @@ def test_an_archive_and_a_folder_give_the_same(data, tmp_path):
     for part in ("train", "val", "test"):
         for i, picture in enumerate(arrays[f"{part}_images"]):
             name = f"{part}_{i:05}"
-            spine_data.drawn.save(folder / "images" / f"{name}.png", picture / 255)
+            drawings.save(folder / "images" / f"{name}.png", picture / 255)
             rows.append((f"{name}.png", str(arrays[f"{part}_labels"][i, 0]), part))
     write_rows(folder, rows)
-    one, other = spine_data.load_data(tmp_path / "set.npz"), spine_data.load_data(folder)
-    assert one.names == other.names and one.labels == other.labels
-    assert one.classes == other.classes == ["0", "1"] and one.parts == other.parts
-    for (image, label), (same, as_label) in zip(
-        spine_data.XRaySet(one, 32), spine_data.XRaySet(other, 32), strict=True
-    ):
-        assert torch.equal(image, same) and label == as_label
+    one, other = load(tmp_path / "set.npz"), load(folder)
+    assert one.index.tolist() == other.index.tolist() and one.part.equals(other.part)
+    assert one.label.tolist() == other.label.tolist()
+    assert list(one.label.cat.categories) == ["0", "1"]
+    for pixels, (file,) in zip(one.images, other.images, strict=True):
+        assert torch.equal(spine_networks.read_x_ray(pixels), spine_networks.read_x_ray((file,)))
     for run, source in (("a", tmp_path / "set.npz"), ("b", folder)):
         where = ["--data", str(source), "--run", str(tmp_path / run)]
         spine.main(["train", *where, "--model", "resnet50", "--backbone", "test_resnet", *TINY])
@@ -366,33 +363,33 @@ def test_a_colour_archive(data, tmp_path):
         gray = arrays[f"{part}_images"]
         arrays[f"{part}_images"] = np.stack([gray, gray // 2, 255 - gray], axis=-1)
     np.savez(tmp_path / "colour.npz", **arrays)
-    images = spine_data.load_data(tmp_path / "colour.npz").images
-    assert images.shape == (40, 3, 28, 28)
-    assert torch.equal(images[0, 2], 255 - images[0, 0])
+    images = load(tmp_path / "colour.npz").images
+    assert len(images) == 40 and images.iloc[0].shape == (3, 28, 28)
+    assert torch.equal(images.iloc[0][2], 255 - images.iloc[0][0])
 
 
 @pytest.mark.parametrize("names", [("0", "1"), ("no finding", "Osteophytes"), ("Normal", "Sick")])
 def test_the_class_without_a_finding_comes_first(data, names):
     write_rows(data, [(n, names[lab == "Pathology"], part) for n, lab, part in read_rows(data)])
-    xrays = spine_data.load_data(data)
-    assert xrays.classes == list(names) and xrays.labels == [0, 1] * 20
+    labels = load(data).label.cat
+    assert list(labels.categories) == list(names) and labels.codes.tolist() == [0, 1] * 20
 
 
 def test_division_without_a_split_column(data):
     write_rows(data, [row[:2] for row in read_rows(data)])
-    xrays = spine_data.load_data(data)
-    parts = spine_data.divide(xrays, 0.1, 0.2, seed=0)
+    samples = load(data)
+    divided = divide(samples, 0, 0.1, 0.2)
     for part, count in (("training", 28), ("validation", 4), ("test", 8)):
-        labels = [label for label, found in zip(xrays.labels, parts, strict=True) if found == part]
+        labels = divided.label[divided.part == part].cat.codes
         assert len(labels) == count and sum(labels) == count / 2
-    assert parts == spine_data.divide(xrays, 0.1, 0.2, seed=0)
-    assert parts != spine_data.divide(xrays, 0.1, 0.2, seed=1)
+    assert divided.equals(divide(samples, 0, 0.1, 0.2))
+    assert not divided.equals(divide(samples, 1, 0.1, 0.2))
 
 
 def test_division_with_an_official_test_part_only(data):
     rows = [(n, lab, "train" if part == "val" else part) for n, lab, part in read_rows(data)]
     write_rows(data, rows)
-    parts = spine_data.divide(spine_data.load_data(data), 0.25, 0.1, seed=0)
+    parts = divide(load(data), 0, 0.25, 0.1).part.tolist()
     assert parts[32:] == ["test"] * 8 and parts[:32].count("validation") == 8
 
 
@@ -441,12 +438,12 @@ def test_the_submission_is_the_weighted_average_at_the_stored_threshold(demo):
     fitted = json.loads((demo / "run" / "ensemble.json").read_text())
     assert sum(fitted["weights"].values()) == pytest.approx(1)
     total = 0
-    data = spine_data.load_data(demo / "data", labelled=False)
-    data = data.take([data.names.index(name) for name in table.image])
-    images = torch.stack(list(spine_data.XRaySet(data, 64, labelled=False)))
+    files = load(demo / "data").images[table.image]
+    transform = spine_networks.Member("resnet50").transform({"image_size": 64}, augment=False)
+    images = torch.stack([transform(file) for file in files])
     for member, weight in fitted["weights"].items():
         checkpoint = load_best(demo / "run", member)
-        model = spine.make_model(checkpoint["settings"], pretrained=False)
+        model = spine_networks.Member(member).build_model(checkpoint["settings"], False)
         model.load_state_dict(checkpoint["model_state_dict"])
         model.eval()
         with torch.no_grad():
@@ -511,7 +508,7 @@ def test_networks_trained_one_by_one_share_a_run(data, tmp_path):
     fails("already holds a run", "train", *common, "--model", "resnet50")
     fails("--model densenet121", "train", *common[:-2], "--model", "all")
     fails(
-        "started with --image-size 32",
+        "--image-size was 32, is 64",
         *("train", *common, "--model", "resnet50", "--resume", "--image-size", "64"),
     )
     (name, label, _), *rest = read_rows(data)
@@ -560,7 +557,7 @@ def test_refused_data(data, tmp_path):
         (rows[1:], "no label for the image x00"),
         ([*rows, ("x99.png", "Pathology", "test")], "labels without an image .*x99"),
         ([*rows, ("x00", "Pathology", "test")], "'x00' more than once"),
-        ([(n, "No finding", p) for n, _, p in rows], "only the class No finding"),
+        ([(n, "No finding", p) for n, _, p in rows], "the labels No finding: expected two"),
         ([(n, "maybe" if n == "x00.png" else lab, p) for n, lab, p in rows], "expected two"),
         ([(n, lab, "holdout") for n, lab, _ in rows], "split 'holdout'"),
         (
@@ -607,7 +604,13 @@ def test_refused_at_evaluation(demo, data, tmp_path):
     common = ["--data", data, "--run", run]
     fails("none of the run's test images", "evaluate", *common)
     write_rows(data, [(n, ("0", "1")[lab == "Pathology"], p) for n, lab, p in read_rows(data)])
-    fails("knows the classes No finding, Pathology", "evaluate", *common, "--part", "all")
+    fails(
+        "has the label '0'; the classes are No finding, Pathology",
+        "evaluate",
+        *common,
+        "--part",
+        "all",
+    )
     (run / "checkpoints" / "resnet50_best.pth").write_bytes(b"PK damaged")
     fails("resnet50_best.pth is not a checkpoint", "predict", *common)
     (run / "ensemble.json").write_text('{"weights": {}}')
@@ -617,15 +620,3 @@ def test_refused_at_evaluation(demo, data, tmp_path):
     shutil.copy(demo / "data" / "labels.csv", tmp_path)
     (tmp_path / "images").symlink_to(demo / "data" / "images")
     fails("holds no trained network", "ensemble", "--data", tmp_path, "--run", run)
-
-
-def test_an_error_on_the_command_line_has_no_traceback(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "capstones", "spine", "train", "--data", "nowhere", "--run", "run"],
-        cwd=tmp_path,
-        env=environment(PYTHONPATH=str(REPO)),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "error: there is no folder nowhere/images" in done.stderr
