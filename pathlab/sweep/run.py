@@ -123,8 +123,8 @@ class Sweep:
                 self.bar.total -= 1
             if not self.left:
                 return None
-            if configuration := self.left[0].next():
-                self._take_earlier(configuration)
+            if fresh := self.left[0].next():
+                self._take_earlier(fresh)
             else:
                 self.left.pop(0)
 
