@@ -84,12 +84,13 @@ class PairNetwork(Network):
     optimizer = torch.optim.Adam
 
     def build_model(self, settings: dict, pretrained: bool) -> nn.Module:
-        """float32 [B, 3 or 6, S, S] -> logits [B, 2]; pretrained weights are frozen in part."""
+        """float32 [B, 3 or 6, S, S] -> logits [B, 2]."""
         channels = 3 * len(FOLDERS[settings["modalities"]])
-        model = make_backbone(settings["backbone"], pretrained, in_chans=channels, num_classes=2)
-        if pretrained:
-            freeze_all_but_the_end(model)
-        return model
+        return make_backbone(settings["backbone"], pretrained, in_chans=channels, num_classes=2)
+
+    def freeze(self, model: nn.Module) -> None:
+        """All but the last stage and the head."""
+        freeze_all_but_the_end(model)
 
     def transform(self, settings: dict, augment: bool) -> PairTransform:
         """From a pair's files to a tensor."""

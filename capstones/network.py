@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
 from capstones.backbones import make_backbone
-from capstones.checkpoints import load_best, load_weights
+from capstones.checkpoints import last_path, load_best, load_weights
 from capstones.classifier import Classifier, TrainedModule
 from capstones.images import ImageSet
 from capstones.training import Batches, fit, predict
@@ -46,6 +46,9 @@ class Network:
         """The model: float32 [B, C, S, S] -> logits [B, n_classes]."""
         n_classes = len(settings["classes"])
         return make_backbone(settings["backbone"], pretrained, num_classes=n_classes)
+
+    def freeze(self, model: nn.Module) -> None:
+        """Fix what is not trained of a model that starts from pretrained weights: nothing."""
 
     def transform(self, settings: dict, augment: bool) -> Callable:
         """From a sample's images to what the model sees, float32 [C, S, S]."""
@@ -127,7 +130,10 @@ def prepare(network: Network, args: Namespace, samples: DataFrame) -> Training:
     args = network.own_args(args)
     settings = network.settings(args, samples)
     seed_everything(args.seed, verbose=False)
-    model = network.build_model(settings, pretrained=not args.no_pretrained)
+    begun = args.resume and last_path(args.run, network.name).exists()  # its weights come next
+    model = network.build_model(settings, pretrained=not (args.no_pretrained or begun))
+    if not args.no_pretrained:
+        network.freeze(model)
     return Training(network, args, samples, settings, model)
 
 
