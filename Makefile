@@ -9,7 +9,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/.ready
 # Independent tests run two at a time; those that need the machine to themselves come after.
-TOGETHER := -n 2 --dist worksteal
+TOGETHER := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 
 .PHONY: setup demo quick test slow test-all static lint clean
 
@@ -35,15 +35,15 @@ static: $(STAMP)
 	.venv/bin/lint-imports --no-logo
 
 quick: static
-	$(PY) -m pytest $(TOGETHER) -m quick
+	$(TOGETHER) -m quick
 
 test: static
 	.venv/bin/mypy
-	$(PY) -m pytest $(TOGETHER) -m "not slow and not alone"
+	$(TOGETHER) -m "not slow and not alone"
 	$(PY) -m pytest -m "alone and not slow"
 
 slow: $(STAMP)
-	$(PY) -m pytest $(TOGETHER) -m "slow and not alone"
+	$(TOGETHER) -m "slow and not alone"
 	$(PY) -m pytest -m "alone and slow"
 
 test-all: test slow

@@ -16,6 +16,8 @@ from synthetic_data import (
     visualize_box_samples,
 )
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(scope="module")
 def data(tissue_npz):

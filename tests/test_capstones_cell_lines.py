@@ -234,6 +234,7 @@ def test_the_image_size_left_out_is_the_networks_own(data):
 # -- the demo: all commands on a small data set
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_the_demo_tells_the_nine_lines_apart(demo):
     scores = json.loads((demo / "run" / "evaluation" / "classification.json").read_text())
     assert len(scores["classes"]) == 9
@@ -248,6 +249,7 @@ def test_the_demo_tells_the_nine_lines_apart(demo):
     )
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_the_split_is_70_to_30_and_alike_in_all_lines(demo):
     table = pd.read_csv(demo / "data" / "train.csv")
     part = pd.read_csv(demo / "run" / "split.csv")
@@ -258,6 +260,7 @@ def test_the_split_is_70_to_30_and_alike_in_all_lines(demo):
     assert set(lines.value_counts()) == {7, 8}  # of 25
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_tokens_are_decoded_to_the_names_of_the_lines(demo):
     """The submission against a forward pass of its own: NumPy reads, timm computes."""
     submission = pd.read_csv(demo / "run" / "submission.csv")
@@ -290,6 +293,7 @@ def test_tokens_are_decoded_to_the_names_of_the_lines(demo):
     assert np.mean([a == b for a, b in zip(expected, truth, strict=True)]) > 0.6
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_evaluate_prints_balanced_accuracy_first(demo, capsys):
     run = ["--run", str(demo / "run"), "--part", "all"]
     cell_lines.main(["evaluate", "--data", str(demo / "data"), *run])
@@ -300,6 +304,7 @@ def test_evaluate_prints_balanced_accuracy_first(demo, capsys):
     assert scores["balanced_accuracy"] == pytest.approx(np.mean(recalls))
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_evaluate_refuses_a_line_that_the_model_does_not_know_and_foreign_cells(demo, data):
     run = ["--run", str(demo / "run")]
     with pytest.raises(UserError, match="none of the run's validation images: use --part all"):

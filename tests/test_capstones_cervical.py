@@ -423,6 +423,7 @@ def demo(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_demo_is_clearly_better_than_chance(demo):
     scores = json.loads((demo / "run/evaluation/evaluation.json").read_text())
     segmentation, classification = scores["segmentation"], scores["classification"]
@@ -434,6 +435,7 @@ def test_demo_is_clearly_better_than_chance(demo):
     assert classification["accuracy"] > 0.5 and classification["auroc"] > 0.8  # chance: 0.2, 0.5
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_demo_writes_what_the_readme_promises(demo):
     for path in (
         "checkpoints/segmentation_best.pth",
@@ -453,6 +455,7 @@ def test_demo_writes_what_the_readme_promises(demo):
     assert (table.predicted == probabilities.argmax(1)).all()
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_scores_are_those_of_the_masks_on_disk(demo):
     scores = json.loads((demo / "run/evaluation/evaluation.json").read_text())["segmentation"]
     split = pd.read_csv(demo / "run/split.csv")
@@ -465,6 +468,7 @@ def test_scores_are_those_of_the_masks_on_disk(demo):
     np.testing.assert_allclose(scores["nucleus"]["dice"], np.mean(dice))
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_the_classifier_saw_the_masks_that_stage_one_predicts(demo):
     names = [path.stem for path in sorted((demo / "data/images").iterdir())]
     exported = demo / "run/outputs/masks"
@@ -479,6 +483,7 @@ def test_the_classifier_saw_the_masks_that_stage_one_predicts(demo):
             assert path.read_bytes() == again.read_bytes()
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_masks_have_their_images_own_sizes(demo, tmp_path):
     sizes = {"wide": (90, 50), "tiny": (10, 12)}
     (tmp_path / "new").mkdir()
@@ -495,6 +500,7 @@ def test_masks_have_their_images_own_sizes(demo, tmp_path):
                 assert set(np.unique(mask)) <= {0, 255}
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_stage_two_refuses_another_split(demo):
     flags = ["--masks", "none", "--folds", "4", "--no-pretrained", "--backbone", "test_convnext"]
     with pytest.raises(UserError, match=r"split.csv was made from other images, or by other flags"):

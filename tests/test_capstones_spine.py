@@ -393,6 +393,7 @@ def test_division_with_an_official_test_part_only(data):
     assert parts[32:] == ["test"] * 8 and parts[:32].count("validation") == 8
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_validation_labels_alone_decide_weights_and_threshold(demo, tmp_path):
     """Other labels of test and training images: the same ensemble. Of validation: another."""
     run = tmp_path / "run"
@@ -417,6 +418,7 @@ def test_validation_labels_alone_decide_weights_and_threshold(demo, tmp_path):
 # Runs
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_the_demo_is_better_than_chance(demo):
     report = json.loads((demo / "run" / "evaluation" / "evaluation.json").read_text())
     assert list(report["systems"]) == [*spine.BACKBONES, "ensemble"]
@@ -430,6 +432,7 @@ def test_the_demo_is_better_than_chance(demo):
         assert Image.open(demo / "run" / "evaluation" / name).size[0] > 300
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_the_submission_is_the_weighted_average_at_the_stored_threshold(demo):
     table = pd.read_csv(demo / "run" / "ensemble_submission.csv")
     assert list(table.columns) == ["image", "probability", "prediction"]
@@ -455,6 +458,7 @@ def test_the_submission_is_the_weighted_average_at_the_stored_threshold(demo):
     assert (table.prediction[sure] == expected[sure]).all()
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_checkpoints_and_logs_of_the_document(demo):
     for member in spine.BACKBONES:
         checkpoint = load_best(demo / "run", member)
@@ -472,6 +476,7 @@ def test_checkpoints_and_logs_of_the_document(demo):
         np.testing.assert_allclose(log.learning_rate, cosine, atol=1e-6)
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_the_table_of_the_validation_images(demo, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(demo / "run", run)
@@ -484,6 +489,7 @@ def test_the_table_of_the_validation_images(demo, tmp_path, capsys):
         assert f"{found['auroc']:.4f} [" in line
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_given_weights_and_no_mirror_images(demo, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(demo / "run", run)
@@ -598,6 +604,7 @@ def test_refused_archives(data, tmp_path):
     train_fails("validation images have none of the class 1", tmp_path / "one.npz", tmp_path)
 
 
+@pytest.mark.slow  # needs the whole demo
 def test_refused_at_evaluation(demo, data, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(demo / "run", run)

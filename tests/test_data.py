@@ -26,6 +26,8 @@ from pathlab.data.sets import load
 from pathlab.errors import UserError
 from pathlab.files import md5
 
+pytestmark = pytest.mark.quick
+
 
 def visible(folder) -> list[str]:
     """What `ls` shows, and that all the rest are locks."""

@@ -230,6 +230,7 @@ def test_the_guides_handout_and_zip_are_there(built):
     assert zipfile.is_zipfile(built.parent / "autograder.zip")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hostile", [WRITES_RESULTS, FORKS])
 def test_what_the_guide_builds_withstands_a_hostile_submission(hostile, built, tmp_path):
     results = grade(built, hostile, tmp_path, "--patience=0.05", "--seconds=60")

@@ -11,6 +11,8 @@ from conftest import REPO, environment
 from grader.checks.images import PrivateImages, disguised
 from pathlab.errors import UserError
 
+pytestmark = pytest.mark.quick
+
 
 def symmetries(image: np.ndarray) -> list[np.ndarray]:
     """An image [28, 28, 3] in all eight flips and quarter turns."""

@@ -27,6 +27,8 @@ from autograde.untrusted.protocol import (
     send,
 )
 
+pytestmark = pytest.mark.quick
+
 MIB = 1 << 20
 json_values = st.recursive(
     st.none()

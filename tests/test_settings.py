@@ -11,6 +11,8 @@ from conftest import REPO
 from pathlab.errors import UserError
 from pathlab.settings import check_same, differences, merge, read_settings
 
+pytestmark = pytest.mark.quick
+
 SAVED = {"model": "cnn", "epochs": 3, "max_steps": 100, "device": "cpu", "sizes": [1, 2]}
 
 

@@ -299,7 +299,7 @@ def test_architectures_equal_a_computation_by_hand(opened, sweep):
 def importance(opened) -> tuple[dict[str, str], str]:
     """The bars' labels, largest first, and the text above them."""
     section = opened.section("Importance of the parameters")
-    names = section.locator(".ytick").all_text_contents()[::-1]  # drawn from below
+    names = section.locator(".ytick text").all_text_contents()[::-1]  # drawn from below
     shares = section.locator(".bartext").all_text_contents()[::-1]
     return dict(zip(names, shares, strict=True)), section.locator(".quiet").text_content()
 

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from pathlab.data import tissue
 from pathlab.data.tissue import CLASS_NAMES, SIZE, draw_split, draw_tissue
 
+pytestmark = pytest.mark.quick
+
 CLASSES = len(CLASS_NAMES)
 
 

@@ -13,6 +13,8 @@ import segmentation_train as segmentation
 from classification_models import CNNModel, LinearModel
 from segmentation_models import CombinedLoss, LinearSegmentation
 
+pytestmark = pytest.mark.quick
+
 CPU = torch.device("cpu")
 
 
