@@ -15,7 +15,6 @@ from autograde.report import page
 from autograde.results import Results, Verdict
 from pathlab.errors import UserError
 
-pytestmark = pytest.mark.quick
 FILE = REPO / "grader" / "assignment.toml"
 DOCUMENTS = ["README.md", *(f"docs/{path.name}" for path in (REPO / "docs").glob("*.md"))]
 
@@ -54,10 +53,12 @@ def changed(tmp_path: Path, *changes: tuple[str, str]) -> Path:
     return tmp_path / "assignment.toml"
 
 
+@pytest.mark.quick
 def test_the_tables_in_the_documents_are_those_of_the_assignment():
     assert not old_tables(REPO, FILE)
 
 
+@pytest.mark.quick
 def test_a_changed_threshold_shows_everywhere_and_makes_the_tables_old(tmp_path):
     file = changed(tmp_path, ("threshold = 0.54", "threshold = 0.61"))
     assignment = read_assignment(file)
@@ -72,6 +73,7 @@ def test_a_changed_threshold_shows_everywhere_and_makes_the_tables_old(tmp_path)
     assert {line.split(":")[0] for line in old} == {"README.md", "docs/grader.md"}
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

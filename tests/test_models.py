@@ -10,8 +10,6 @@ from grading import MODULES, NOT_FAST, grade
 import classification_models as classification
 import segmentation_models as segmentation
 
-pytestmark = pytest.mark.quick
-
 
 def images(batch: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
