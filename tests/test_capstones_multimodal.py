@@ -350,6 +350,7 @@ def stopped_in_epoch(process, run, epoch, how):
         process.wait()
 
 
+@pytest.mark.slow
 def test_stopped_and_killed_trainings_go_on_as_if_nothing_had_happened(small, tmp_path):
     """Ctrl-C in epoch 1 of 24, SIGKILL in epoch 4 or later, each followed by --resume."""
     run, whole, n = tmp_path / "run", tmp_path / "whole", 24

@@ -140,7 +140,9 @@ def eventually(condition) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "ending", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_class_that_is_stopped_ends_its_gradings_and_goes_on(ending, tmp_path):
     source, out = tmp_path / "submissions", tmp_path / "out"
     for name in ("a", "b", "c"):

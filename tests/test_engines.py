@@ -120,6 +120,7 @@ def dispatch(folder: Path, out: str, *arguments):
     return run_script("dispatcher.py", *arguments, cwd=folder)
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_of_two_nodes_gives_the_same_table(folder, cluster):
     done = dispatch(folder, "ray", "--engine", "ray", "--address", cluster.address)
     assert done.returncode == 1, done.stderr
@@ -130,6 +131,7 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same_table(folder, cluster):
     assert len(servers) == 2, "both nodes worked, each with a server of its own"
 
 
+@pytest.mark.slow
 def test_submitit_gives_the_same_table(folder):
     pytest.importorskip("submitit", reason="submitit is not installed")
     done = dispatch(folder, "slurm", *SUBMITIT)

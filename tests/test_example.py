@@ -113,7 +113,9 @@ def test_points_are_proportional_from_the_floor_to_the_threshold(tmp_path):
     assert 6 < results["score"] < 10 and "Expected: R\u00b2 of 0.95" in outputs(results)["1.3"]
 
 
-@pytest.mark.parametrize("hostile", [ENDS, WRITES_RESULTS, FORKS])
+@pytest.mark.parametrize(
+    "hostile", [ENDS, WRITES_RESULTS, pytest.param(FORKS, marks=pytest.mark.slow)]
+)
 def test_a_hostile_submission_has_no_points(hostile, tmp_path):
     results = grade(REPO, hostile, tmp_path, "--patience=0.05", "--seconds=60")
     assert results["score"] == 0
@@ -209,6 +211,7 @@ def built(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_the_guides_class_gets_the_points_that_it_says(built):
     with open(built.parent / "graded" / "gradebook.csv", newline="") as file:
         rows = {row["id"]: row for row in csv.DictReader(file)}
@@ -224,6 +227,7 @@ def test_the_guides_class_gets_the_points_that_it_says(built):
     assert "10 <small>of 10 points" in (built.parent / "ada.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_guides_handout_and_zip_are_there(built):
     module = (built.parent / "handout" / EXAMPLE / MODULE).read_text()
     assert module.count("raise NotImplementedError") == 3
