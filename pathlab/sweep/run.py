@@ -227,7 +227,7 @@ class Sweep:
 
     def _show(self) -> None:
         pause = SHOW_SECONDS if sys.stderr.isatty() else LOG_SECONDS
-        if self.shown and time.monotonic() - self.shown < pause:
+        if self.shown and self.running and time.monotonic() - self.shown < pause:
             return
         self.shown = time.monotonic()
         states = Counter(row["state"] for row in self.rows.values())
