@@ -10,7 +10,7 @@ import pytest
 
 from autograde.assignment import Assignment, Data, GradedTest
 from autograde.grading import Grading, number_of, stop
-from autograde.sandbox.start import Isolation, Limits, best_isolation, works
+from autograde.sandbox.start import NO_ISOLATION, Isolation, Limits, best_isolation, works
 from autograde.student import Session
 from autograde.submission import copy_submission
 from pathlab.errors import UserError
@@ -92,11 +92,7 @@ def _choose_isolation(config: pytest.Config, grading: Grading) -> Isolation:
     else:
         isolation = best_isolation()
     if isolation is Isolation.NONE and not chosen and config.getoption("--submission"):
-        stop(
-            "no isolation works on this machine, so the submission would run with all your rights. "
-            "Install bubblewrap 0.8 or newer, or grade on Linux 5.13 or newer. For code that you "
-            "trust, add --isolation none; every result will say so."
-        )
+        stop(NO_ISOLATION)
     if isolation is Isolation.NONE:
         whose = "the submission" if chosen else "your own repository"
         results.notes.append(f"WARNING: {whose} was graded without isolation.")

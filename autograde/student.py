@@ -40,8 +40,7 @@ class Session:
 
     submission: a copy by copy_submission; operations: the course's files of operations, which the
     worker imports in this order. seconds: what the submission's code may take in all requests
-    together. patience: a factor on the limits of time of
-    every request; tests make it small.
+    together. patience: a factor on the limits of time of every request; tests make it small.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from autograde.course.gradebook import FAILED
 from autograde.course.gradescope import write_autograder
 from autograde.course.handout import write_handout
 from autograde.course.roster import find_students
-from autograde.sandbox.start import Isolation, best_isolation
+from autograde.sandbox.start import NO_ISOLATION, Isolation, best_isolation
 from pathlab.arguments import int_from_two, positive_int
 from pathlab.engines import add_engine_flags, cores, open_engine, slurm_options
 from pathlab.errors import UserError
@@ -131,10 +131,7 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace) -> int:
 def _options(assignment: Assignment, args: argparse.Namespace) -> dict[str, str | bool]:
     """What pytest is told. Tries it first: else every grading would fail."""
     if args.isolation is None and best_isolation() is Isolation.NONE:
-        raise UserError(
-            "no isolation works on this machine, so submissions would run with all your rights. "
-            "Install bubblewrap, or, for code that you trust, add --isolation none."
-        )
+        raise UserError(NO_ISOLATION)
     options: dict[str, str | bool] = {"fast": args.fast, "isolation": args.isolation or ""}
     if assignment.open_data:
         # Gradings run in the repository, where a relative path would be another.
